@@ -1,0 +1,61 @@
+"""deblur: takes the motion blur out of image sequences. NumPy in, NumPy out.
+
+The names are loaded when first used, so that `import deblur` and `deblur --help` cost next to nothing.
+
+>>> import deblur, numpy
+>>> deblur.sobel(numpy.zeros((8, 8), numpy.uint8)).shape
+(2, 8, 8)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deblur.deconv import deconvolve
+    from deblur.errors import DeblurError
+    from deblur.gradients import sobel, temporal_difference
+    from deblur.motion import estimate_motion, estimate_motion_pair
+    from deblur.paths import blur, blur_adjoint
+    from deblur.sequence import restore
+    from deblur.types import Motion, Reason, Restoration
+
+__version__ = "0.1.0"
+__all__ = [
+    "DeblurError",
+    "Motion",
+    "Reason",
+    "Restoration",
+    "blur",
+    "blur_adjoint",
+    "deconvolve",
+    "estimate_motion",
+    "estimate_motion_pair",
+    "restore",
+    "sobel",
+    "temporal_difference",
+]
+
+_HOME = {
+    "DeblurError": "errors",
+    "Motion": "types",
+    "Reason": "types",
+    "Restoration": "types",
+    "blur": "paths",
+    "blur_adjoint": "paths",
+    "deconvolve": "deconv",
+    "estimate_motion": "motion",
+    "estimate_motion_pair": "motion",
+    "restore": "sequence",
+    "sobel": "gradients",
+    "temporal_difference": "gradients",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'deblur' has no attribute {name!r}")
+    return getattr(import_module(f"deblur.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,244 @@
+"""The job file: what to restore, how, and within which limits. Frozen, checked, unknown keys refused."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from deblur.errors import ConfigError
+from deblur.tiling import round_up
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(value: Any) -> Any:
+    """'4 GiB' → 4294967296; numbers pass through."""
+    if not isinstance(value, str):
+        return value
+    number = value.rstrip("BbGgMmKkIi ")
+    unit = value[len(number) :].strip().upper()
+    try:
+        return int(float(number) * UNITS[unit])
+    except (KeyError, ValueError):
+        raise ValueError(f"{value!r} is not a size: write it like '4 GiB'") from None
+
+
+Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Section):
+    """One thing to read: a folder, a glob, a file. What it says here goes before what the file says."""
+
+    path: str = Field(description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file")
+    id: str | None = Field(default=None, description="name of the sequence in the archive; default: from the path")
+    frame_rate: float | None = Field(default=None, gt=0, description="frames per second")
+    exposure_time: float | None = Field(default=None, gt=0, description="seconds the shutter is open")
+    exposure_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="exposure time × frame rate; 360° shutter = 1"
+    )
+    transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
+    order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
+
+
+class MotionSettings(Section):
+    method: str = Field(default="variational", description="a name from deblur.motion.METHODS")
+
+
+class RestoreOptions(Section):
+    """The last stage. A field left out takes the method's own default, and the resolved value is recorded."""
+
+    method: str | None = Field(default=None, description="a name from deblur.deconv.METHODS")
+    iterations: int | None = Field(default=None, ge=1, le=1000, description="at most so many solver steps")
+    regularisation: float | None = Field(default=None, ge=0, description="weight of the prior")
+
+
+class Tiling(Section):
+    """Sizes in pixels and frames. None of them but `window` changes a bit of the result."""
+
+    window: int = Field(default=1024, ge=64, description="side of the windows that the numerics run on")
+    chunk: int = Field(default=256, ge=16, description="side of a Zarr chunk")
+    shard: int = Field(default=1024, ge=16, description="side of a shard (one file)")
+    unit: int = Field(default=2048, ge=64, description="side of the region one task computes")
+    frames: int = Field(default=8, ge=1, description="frames of a shard and of a unit")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Tiling:
+        for name, part, whole, size in (
+            ("shard", "chunk", self.shard, self.chunk),
+            ("unit", "window", self.unit, self.window),
+            ("unit", "shard", self.unit, self.shard),
+        ):
+            if whole % size:
+                raise ValueError(f"{name} = {whole} is no multiple of {part} = {size}: try {round_up(whole, size)}")
+        if self.window % 64:  # windows must see the pyramid that the whole frame sees
+            raise ValueError(f"window = {self.window} is no multiple of 64: try {round_up(self.window, 64)}")
+        return self
+
+
+class Limits(Section):
+    memory: Size = Field(default=parse_bytes("4 GiB"), description="per worker process; a plan over it is refused")
+    broken: float = Field(default=0.1, ge=0, le=1, description="share of a sequence's frames that may be quarantined")
+
+
+class Cluster(Section):
+    """Who computes. `serial` runs in this process, `local` starts worker processes, `address` joins a scheduler."""
+
+    kind: Literal["serial", "local", "address"] = "local"
+    workers: int | None = Field(default=None, ge=1, description="processes of a local cluster; default: one a core")
+    address: str | None = Field(default=None, description="tcp://… or tls://… of a running Dask scheduler")
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Cluster:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("kind = 'address' and address = 'tcp://host:port' go together: give both or neither")
+        return self
+
+
+class JobConfig(Section):
+    """A whole job.
+
+    >>> job = JobConfig.model_validate({"archive": "a", "sources": [{"path": "clip.mp4"}]})
+    >>> job.tiling.window
+    1024
+    """
+
+    archive: str = Field(description="folder of the archive; made if it isn't there")
+    sources: tuple[Source, ...] = Field(min_length=1)
+    motion: MotionSettings = MotionSettings()
+    restore: RestoreOptions = RestoreOptions()
+    tiling: Tiling = Tiling()
+    outputs: tuple[Literal["gradients"], ...] = Field(default=(), description="what to store beyond the usual")
+    limits: Limits = Limits()
+    cluster: Cluster = Cluster()
+
+    @property
+    def digest(self) -> str:
+        """Digest of every setting, so that no field can be changed unseen."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+TEMPLATE = """\
+# A deblur job. `deblur plan` says what it takes, `deblur run` does it; both may be repeated.
+archive = "archive"             # made if it isn't there; sources are never changed
+
+[[sources]]                     # as many as you like
+path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF stack, .npy, Zarr; relative to this file
+# id = "north-camera"           # name in the archive; default: from the path
+# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1), unless the files tell
+# frame_rate = 25.0             # frames a second, unless the files tell
+# exposure_time = 0.01          # seconds, unless the files tell
+# transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
+
+[motion]
+# method = "variational"
+
+[restore]
+# method = "richardson_lucy"
+# iterations = 30
+
+[tiling]
+# window = 1024                 # px; the only one of these that decides a bit of the result
+# unit = 2048                   # px; one task
+# frames = 8                    # of one task
+
+[limits]
+memory = "4 GiB"                # per worker; a plan over it is refused
+# broken = 0.1                  # share of a sequence's frames that may be quarantined
+
+[cluster]
+kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
+# workers = 4                   # default: one a core
+"""
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON-able value in one canonical spelling."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_job(path: Path) -> JobConfig:
+    """Read a job file (TOML); its relative paths are taken from where it lies. Raises ConfigError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such job file; write one or give another path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({error}); check the path and its permissions") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    job = parse_job(raw, name=str(path))
+    here = path.resolve().parent
+    return job.model_copy(
+        update={
+            "archive": _anchored(job.archive, here),
+            "sources": tuple(s.model_copy(update={"path": _anchored(s.path, here)}) for s in job.sources),
+        }
+    )
+
+
+def parse_job(raw: Mapping[str, Any], *, name: str = "job") -> JobConfig:
+    """Check a job given as plain values. Raises ConfigError: one line, every fault named with its key."""
+    try:
+        return JobConfig.model_validate(raw)
+    except ValidationError as error:
+        faults = error.errors()
+        # a list whose only entry is wrong also counts as too short: one fault, said once
+        real = [fault for fault in faults if fault["type"] != "too_short"] or faults
+        raise ConfigError(f"{name}: " + "; ".join(map(_fault, real))) from None
+
+
+def with_settings(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
+    """A job with some dotted keys changed, as in {"restore.iterations": 20}. Raises ConfigError."""
+    raw = job.model_dump(mode="json")
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place: Any = raw
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise ConfigError(f"{key}: no such setting{_meant(key, _keys(raw))}")
+        place[last] = value
+    return parse_job(raw)
+
+
+def _keys(raw: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in raw.items():
+        found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return found
+
+
+def _anchored(path: str, here: Path) -> str:
+    return path if "://" in path else str(here / Path(path).expanduser())
+
+
+def _fault(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_meant(str(error['loc'][-1]), _known())}; remove or correct it"
+    if error["type"] == "missing":
+        return f"{where}: missing; add it"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {error['input']!r})" if not isinstance(error["input"], dict) else f"{where}: {message}"
+
+
+def _known() -> list[str]:
+    models = (JobConfig, Source, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    return [key for model in models for key in model.model_fields]
+
+
+def _meant(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,97 @@
+"""What the solvers share: the blur as a linear operator with an exact adjoint, and what a solver is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from deblur.paths import blur, blur_adjoint
+from deblur.types import Float, Iterations
+
+
+class Blur(Protocol):
+    """The blur of one plane. The sharp plane may be larger than the blurred one: light came in from outside."""
+
+    def start(self, blurred: Float) -> Float:
+        """A first guess of the sharp plane: the blurred one, its border repeated outwards."""
+
+    def apply(self, sharp: Float) -> Float:
+        """Sharp plane to blurred plane."""
+
+    def adjoint(self, blurred: Float) -> Float:
+        """The transpose of `apply`."""
+
+    def finish(self, sharp: Float) -> Float:
+        """The part of the sharp plane that the blurred one covers."""
+
+
+class Solver(Protocol):
+    """A deconvolver. `iterations`: how many steps at most."""
+
+    iterations: int
+
+    def solve(self, blurred: Float, model: Blur, *, noise: float, trust: Float | None) -> tuple[Float, Iterations]:
+        """Restore one plane (y, x).
+
+        `noise`: standard deviation of the blurred plane's noise. `trust`: (y, x) in [0, 1], how much each blurred
+        pixel counts (0 where the sensor clipped or nothing is known).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AlongPath:
+    """Blur along the path of each pixel, (2, y, x); the sharp plane has the size of the blurred one."""
+
+    path: Float
+
+    def start(self, blurred: Float) -> Float:
+        return blurred.copy()
+
+    def apply(self, sharp: Float) -> Float:
+        return blur(sharp, self.path)
+
+    def adjoint(self, blurred: Float) -> Float:
+        return blur_adjoint(blurred, self.path)
+
+    def finish(self, sharp: Float) -> Float:
+        return sharp
+
+
+class Convolution:
+    """The same PSF (k, k), odd, everywhere. The sharp plane is larger by its radius: no border is invented.
+
+    Done by FFT at a size that SciPy likes. The unknown border as in Reeves 2005 (doi:10.1109/TIP.2005.854474).
+    """
+
+    def __init__(self, psf: Float, shape: tuple[int, int]) -> None:
+        self._radius = (psf.shape[0] // 2, psf.shape[1] // 2)
+        self._shape = shape
+        self._outer = tuple(n + 2 * r for n, r in zip(shape, self._radius, strict=True))
+        self._fast = tuple(scipy.fft.next_fast_len(n, real=True) for n in self._outer)
+        kernel = np.zeros(self._fast, np.float32)
+        kernel[: psf.shape[0], : psf.shape[1]] = psf
+        kernel = np.roll(kernel, [-r for r in self._radius], axis=(0, 1))
+        self._transfer: NDArray[np.complex64] = scipy.fft.rfft2(kernel)
+
+    def start(self, blurred: Float) -> Float:
+        return np.pad(blurred, [(r, r) for r in self._radius], mode="edge")
+
+    def finish(self, sharp: Float) -> Float:
+        (ry, rx), (h, w) = self._radius, self._shape
+        return np.ascontiguousarray(sharp[ry : ry + h, rx : rx + w])
+
+    def apply(self, sharp: Float) -> Float:
+        return self.finish(self._filtered(sharp, self._transfer))
+
+    def adjoint(self, blurred: Float) -> Float:
+        placed = np.pad(blurred, [(r, r) for r in self._radius])
+        return np.ascontiguousarray(self._filtered(placed, np.conj(self._transfer))[: self._outer[0], : self._outer[1]])
+
+    def _filtered(self, plane: Float, transfer: NDArray[np.complex64]) -> Float:
+        spectrum = scipy.fft.rfft2(plane, s=self._fast, workers=1)
+        spectrum *= transfer
+        return np.asarray(scipy.fft.irfft2(spectrum, s=self._fast, workers=1), np.float32)

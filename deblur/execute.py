@@ -1,0 +1,98 @@
+"""Run units: in this process, or on a Dask cluster. Both run the very same function."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from deblur.errors import DeblurError
+from deblur.unit import Task, run_unit
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+log = logging.getLogger("deblur.execute")
+ATTEMPTS = 3  # how often a unit is tried before it is quarantined
+IN_FLIGHT = 2  # tasks a worker thread: one running, one ready
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A unit that was given up, and why. The others went on."""
+
+    task: Task
+    error: str
+
+    def __str__(self) -> str:
+        u = self.task.unit
+        return f"{self.task.sequence} {u.stage} frames {u.t0}–{u.t1 - 1} box {u.box}: {self.error}"
+
+
+def run_tasks(
+    tasks: Iterable[Task],
+    *,
+    client: Client | None = None,
+    done: Callable[[Task, Record], None],
+    work: Callable[[Task], Record] = run_unit,
+) -> list[Failure]:
+    """Run every task, calling `done` in this thread with each record as it comes in.
+
+    `client` None runs them here, one after the other. A task that fails `ATTEMPTS` times, or kills its workers, is
+    quarantined: it comes back as a Failure, the rest is computed. Interrupts pass through; what `done` was told stays.
+    """
+    if client is None:
+        return [failure for task in tasks if (failure := _serial(task, done, work))]
+    return list(_distributed(iter(tasks), client, done, work))
+
+
+def _serial(task: Task, done: Callable[[Task, Record], None], work: Callable[[Task], Record]) -> Failure | None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            record = work(task)
+        except Exception as error:  # a unit may fail in any way; it is named and the others go on
+            log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], error)
+            if attempt == ATTEMPTS or isinstance(error, DeblurError):
+                return Failure(task, _line(error))
+        else:
+            done(task, record | {"attempt": attempt})
+            return None
+    return None
+
+
+def _distributed(
+    tasks: Iterator[Task], client: Client, done: Callable[[Task, Record], None], work: Callable[[Task], Record]
+) -> Iterator[Failure]:
+    """A bounded number of futures in flight, each released as soon as its record is in."""
+    from distributed import as_completed
+
+    def submit(task: Task) -> Any:
+        # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
+        return client.submit(work, task, pure=False, retries=ATTEMPTS - 1)
+
+    threads = sum(client.nthreads().values()) or 1
+    waiting = {future: task for task in islice(tasks, IN_FLIGHT * threads) for future in [submit(task)]}
+    arriving = as_completed(list(waiting))
+    try:
+        for future in arriving:
+            task = waiting.pop(future)
+            if future.status == "finished":
+                done(task, future.result() | {"attempt": 1})
+            else:
+                yield Failure(task, _line(future.exception()))
+            future.release()
+            for following in islice(tasks, 1):
+                fresh = submit(following)
+                waiting[fresh] = following
+                arriving.add(fresh)
+    finally:
+        client.cancel(list(waiting))
+
+
+def _line(error: BaseException | None) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"

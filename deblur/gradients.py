@@ -1,0 +1,168 @@
+"""Derivatives of images in space and time: each a single compiled pass over the pixels, in float32."""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from deblur.errors import ArrayError
+from deblur.types import Float
+
+SIZES = (3, 5, 7)
+
+
+def _taps(size: int) -> tuple[Float, Float]:
+    """Sobel's smoothing (a binomial row) and derivative (the difference of a shorter one) of `size` taps."""
+    smooth = [comb(size - 1, k) for k in range(size)]
+    shorter = [0, *(comb(size - 2, k) for k in range(size - 1)), 0]
+    slope = [shorter[k] - shorter[k + 1] for k in range(size)]
+    return np.array(smooth, np.float32), np.array(slope, np.float32)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _mirror(i: int, extent: int) -> int:
+    """Index `i` reflected into [0, extent) about the outermost pixels (OpenCV's default border, 101)."""
+    while i < 0 or i >= extent:
+        if extent == 1:
+            return 0
+        i = -i if i < 0 else 2 * extent - 2 - i
+    return i
+
+
+@njit(cache=True, nogil=True)
+def _extend(line: Float, radius: int, width: int) -> None:
+    """Fill the margins of a row that holds its pixels from `radius` on."""
+    for k in range(1, radius + 1):
+        line[radius - k] = line[radius + _mirror(-k, width)]
+        line[radius + width - 1 + k] = line[radius + _mirror(width - 1 + k, width)]
+
+
+@njit(cache=True, nogil=True)
+def _columns(image: NDArray[Any], y: int, smooth: Float, slope: Float, even: Float, odd: Float) -> None:
+    """Both vertical filters of row `y`, using that one is symmetric and the other antisymmetric."""
+    height, width = image.shape
+    radius = smooth.size // 2
+    here = image[y]
+    for x in range(width):
+        even[x + radius] = smooth[radius] * np.float32(here[x])
+        odd[x + radius] = np.float32(0.0)
+    for k in range(1, radius + 1):
+        above, below = image[_mirror(y - k, height)], image[_mirror(y + k, height)]
+        s, d = smooth[radius + k], slope[radius + k]
+        for x in range(width):
+            a, b = np.float32(above[x]), np.float32(below[x])
+            even[x + radius] += s * (a + b)
+            odd[x + radius] += d * (b - a)
+
+
+@njit(cache=True, nogil=True)
+def _sobel3(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> None:
+    height, width = image.shape
+    two = np.float32(2.0)
+    even, odd = np.empty(width + 2, np.float32), np.empty(width + 2, np.float32)
+    for y in range(height):
+        _columns(image, y, smooth, slope, even, odd)
+        _extend(even, 1, width)
+        _extend(odd, 1, width)
+        dy, dx = out[0, y], out[1, y]
+        for x in range(width):
+            dy[x] = odd[x] + two * odd[x + 1] + odd[x + 2]
+            dx[x] = even[x + 2] - even[x]
+
+
+@njit(cache=True, nogil=True)
+def _sobel5(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> None:
+    height, width = image.shape
+    two, four, six = np.float32(2.0), np.float32(4.0), np.float32(6.0)
+    even, odd = np.empty(width + 4, np.float32), np.empty(width + 4, np.float32)
+    for y in range(height):
+        _columns(image, y, smooth, slope, even, odd)
+        _extend(even, 2, width)
+        _extend(odd, 2, width)
+        dy, dx = out[0, y], out[1, y]
+        for x in range(width):
+            dy[x] = odd[x] + odd[x + 4] + four * (odd[x + 1] + odd[x + 3]) + six * odd[x + 2]
+            dx[x] = even[x + 4] - even[x] + two * (even[x + 3] - even[x + 1])
+
+
+@njit(cache=True, nogil=True)
+def _sobel_any(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> None:
+    height, width = image.shape
+    radius = smooth.size // 2
+    even, odd = np.empty(width + 2 * radius, np.float32), np.empty(width + 2 * radius, np.float32)
+    for y in range(height):
+        _columns(image, y, smooth, slope, even, odd)
+        _extend(even, radius, width)
+        _extend(odd, radius, width)
+        dy, dx = out[0, y], out[1, y]
+        for x in range(width):
+            dy[x] = smooth[radius] * odd[x + radius]
+            dx[x] = np.float32(0.0)
+        for k in range(1, radius + 1):
+            s, d = smooth[radius + k], slope[radius + k]
+            for x in range(width):
+                dy[x] += s * (odd[x + radius - k] + odd[x + radius + k])
+                dx[x] += d * (even[x + radius + k] - even[x + radius - k])
+
+
+def sobel(image: NDArray[Any], *, size: int = 5) -> Float:
+    """The derivatives of an image along y and x by Sobel's filters, not normalised.
+
+    `image`: (y, x) -> (2, y, x), or (c, y, x) -> (c, 2, y, x), as (d/dy, d/dx) in float32; integers or
+    floats. `size`: 3, 5 or 7 taps. Equals OpenCV's `Sobel` with that `ksize` and its default border (the
+    image mirrored about its outermost pixels) to float rounding. A unit slope gives 8, 128 and 2048 for sizes
+    3, 5 and 7.
+
+    Raises ArrayError for another shape, type or size. Source: Sobel and Feldman 1968; the larger ones:
+    Danielsson and Seger 1990, doi:10.1016/B978-0-12-261050-1.50009-8.
+
+    >>> ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    >>> [float(v) for v in sobel(ramp, size=3)[:, 4, 4]]
+    [64.0, 8.0]
+    """
+    if size not in SIZES:
+        raise ArrayError(f"size {size} is not a Sobel size: use 3, 5 or 7")
+    planes = _numeric(image, "image")
+    if planes.ndim == 2:
+        return np.ascontiguousarray(sobel(planes[None], size=size)[0])
+    if planes.ndim != 3 or planes.size == 0:
+        raise ArrayError(f"sobel needs (y, x) or (c, y, x), got shape {planes.shape}")
+    smooth, slope = _taps(size)
+    kernel = {3: _sobel3, 5: _sobel5}.get(size, _sobel_any)
+    out = np.empty((planes.shape[0], 2, *planes.shape[1:]), np.float32)
+    for plane, result in zip(planes, out, strict=True):
+        kernel(plane, smooth, slope, result)
+    return out
+
+
+def temporal_difference(previous: NDArray[Any], following: NDArray[Any]) -> Float:
+    """The central difference in time, `(following - previous) / 2` per frame, float32.
+
+    Both of one shape, any number of axes; unsigned integers don't wrap. Raises ArrayError for different
+    shapes.
+
+    >>> temporal_difference(np.array([3], np.uint8), np.array([1], np.uint8)).tolist()
+    [-1.0]
+    """
+    before, after = _numeric(previous, "previous"), _numeric(following, "following")
+    if before.shape != after.shape:
+        raise ArrayError(
+            f"previous is {before.shape} and following {after.shape}: both must have the same shape"
+        )
+    change = after.astype(np.float32)
+    change -= before
+    change *= np.float32(0.5)
+    return change
+
+
+def _numeric(image: NDArray[Any], name: str) -> NDArray[Any]:
+    """`image` in native byte and C order; wider types become float32. Raises ArrayError."""
+    given = np.asarray(image)
+    if given.dtype.kind not in "uif":
+        raise ArrayError(f"{name} has dtype {given.dtype}: give integers or floats")
+    narrow = given.dtype.kind in "ui" and given.dtype.itemsize <= 2
+    return np.ascontiguousarray(given, given.dtype.newbyteorder("=") if narrow else np.float32)

@@ -1,0 +1,71 @@
+"""Readers and exporters: files to frames and back. `open_source` picks the reader; a format is a file and a line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from deblur.errors import ReadError
+from deblur.io import images, npy, tiff, video, zarr_store
+from deblur.io.reader import Opener, Order, Reader, ReadLimits, ReadOptions
+
+__all__ = ["READERS", "Opener", "Order", "ReadLimits", "ReadOptions", "Reader", "open_source"]
+
+# Asked in this order: a folder is a Zarr store before it is a folder of pictures.
+READERS: Mapping[str, Opener] = {
+    "zarr": Opener(zarr_store.matches, zarr_store.open_zarr),
+    "tiff": Opener(tiff.matches, tiff.open_tiff),
+    "video": Opener(video.matches, video.open_video),
+    "npy": Opener(npy.matches, npy.open_npy),
+    "images": Opener(images.matches, images.open_images),
+}
+
+REFUSED = {
+    ".gif": "GIF has a palette",
+    ".webp": "WebP is not read",
+    ".bmp": "BMP is not read",
+    ".heic": "HEIC is not read",
+    ".avif": "AVIF is not read",
+    ".exr": "OpenEXR is not read",
+    ".dng": "raw photographs are not read",
+    ".cr2": "raw photographs are not read",
+    ".nef": "raw photographs are not read",
+    ".arw": "raw photographs are not read",
+    ".npz": "an .npz holds many arrays",
+    ".h5": "HDF5 is not read",
+    ".hdf5": "HDF5 is not read",
+}
+
+
+def open_source(
+    source: str, *, limits: ReadLimits | None = None, order: Order = "name"
+) -> tuple[Reader, ...]:
+    """Open a folder, glob or file as one reader a sequence (stacks and positions give several).
+
+    `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). Nothing is decoded beyond what the
+    header needs. Close the readers, or use them in a `with`.
+
+    Raises ReadError when nothing is there or its kind isn't read, ConfigError for an unknown order.
+
+    >>> import numpy, tempfile
+    >>> path = tempfile.mkdtemp() + "/ramp.npy"
+    >>> numpy.save(path, numpy.zeros((4, 1, 8, 8), numpy.uint8))
+    >>> (reader,) = open_source(path)
+    >>> reader.header.shape, len(reader.frames), reader.read(2).dtype.name
+    ((1, 8, 8), 4, 'uint8')
+    """
+    source = os.path.expanduser(os.fspath(source))
+    if "://" in source:
+        raise ReadError(f"{source} is a URL: only local files are read; download it first")
+    if not os.path.exists(source) and not images.is_glob(source):
+        raise ReadError(f"{source} does not exist: check the path")
+    if os.path.isfile(source) and os.path.getsize(source) == 0:
+        raise ReadError(f"{source} is empty (0 bytes): copy it again or leave it out")
+    options = ReadOptions(limits=limits or ReadLimits(), order=order)
+    for opener in READERS.values():
+        if opener.matches(source):
+            return opener.open(source, options)
+    suffix = Path(source).suffix.lower()
+    reason = REFUSED.get(suffix, f"files named *{suffix} are not read" if suffix else "its kind is unknown")
+    raise ReadError(f"{source} can't be read ({reason}): convert it to PNG, TIFF, a video, .npy or Zarr")

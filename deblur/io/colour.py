@@ -1,0 +1,132 @@
+"""Video's colour difference codes to RGB and back, by one documented mapping that rounds alike on every machine.
+
+With n-bit codes, limited range: Y = (y - 16·2^(n-8)) / (219·2^(n-8)), Cb = (cb - 2^(n-1)) / (224·2^(n-8)), Cr alike;
+full range: Y = y / (2^n - 1), Cb = (cb - 2^(n-1)) / (2^n - 1). Then R = Y + 2(1-Kr)·Cr, B = Y + 2(1-Kb)·Cb,
+G = (Y - Kr·R - Kb·B) / (1-Kr-Kb) (ITU-R BT.601, BT.709, BT.2020), times 255 for 8-bit codes or 65535 for deeper ones,
+rounded. 10-bit limited black 64 thus becomes 0 and white 940 becomes 65535. Codes blacker than black or whiter than
+white, which only limited range has, end at 0 and at the top, as on a screen. Subsampled chroma is interpolated
+linearly (swscale's default repeats it instead), sited as MPEG-2 does or centred as JPEG does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from deblur.types import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How a stream's codes mean colours. `kr`, `kb`: luma weights; `bits`: of a code; `full`: full range."""
+
+    kr: float
+    kb: float
+    bits: int
+    full: bool
+    sited_left: bool = True
+
+    @property
+    def black(self) -> int:
+        return 0 if self.full else 16 << (self.bits - 8)
+
+    @property
+    def luma_span(self) -> int:
+        return (1 << self.bits) - 1 if self.full else 219 << (self.bits - 8)
+
+    @property
+    def chroma_span(self) -> int:
+        return (1 << self.bits) - 1 if self.full else 224 << (self.bits - 8)
+
+
+BT709 = Coding(kr=0.2126, kb=0.0722, bits=8, full=False)
+
+
+def to_rgb(luma: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], coding: Coding) -> NDArray[Any]:
+    """(y, x) luma and chroma planes, subsampled by powers of two or not, to (3, y, x) RGB.
+
+    uint8 for 8-bit codes, else uint16 over its full range.
+
+    >>> grey = np.full((2, 2), 235, np.uint8)
+    >>> to_rgb(grey, np.full((1, 1), 128, np.uint8), np.full((1, 1), 128, np.uint8), BT709)[:, 0, 0].tolist()
+    [255, 255, 255]
+    """
+    height, width = luma.shape
+    shifts = _shift(height, cb.shape[0]), _shift(width, cb.shape[1])
+    out = np.empty((3, height, width), np.uint8 if coding.bits == 8 else np.uint16)
+    x_site = 0.0 if coding.sited_left else ((1 << shifts[1]) - 1) / 2
+    y_site = ((1 << shifts[0]) - 1) / 2
+    numbers = np.array(
+        [coding.black, 1 / coding.luma_span, 1 << (coding.bits - 1), 1 / coding.chroma_span, coding.kr, coding.kb,
+         np.iinfo(out.dtype).max, y_site, x_site],
+        np.float32,
+    )  # fmt: skip
+    _convert(luma, cb, cr, numbers, 1 << shifts[0], 1 << shifts[1], out)
+    return out
+
+
+def expand(codes: NDArray[Any], coding: Coding) -> NDArray[Any]:
+    """Limited-range grey or RGB codes of any shape to the full range of uint8 or uint16, as `to_rgb` does luma."""
+    dtype = np.uint8 if coding.bits == 8 else np.uint16
+    top = np.iinfo(dtype).max
+    value = (codes.astype(np.float64) - coding.black) * (top / coding.luma_span)
+    return np.asarray(np.clip(np.rint(value), 0, top).astype(dtype))
+
+
+def from_rgb(image: Bytes, *, subsample: int) -> tuple[Bytes, Bytes, Bytes]:
+    """(3, y, x) uint8 RGB to BT.709 limited-range planes, chroma averaged over 2x2 when `subsample` is 2."""
+    red, green, blue = (plane.astype(np.float32) / 255 for plane in image)
+    kr, kb = BT709.kr, BT709.kb
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    differences = (blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)
+    chroma = [_sited(plane) if subsample == 2 else plane for plane in differences]
+    coded = [np.rint(16 + 219 * luma), *(np.rint(128 + 224 * plane) for plane in chroma)]
+    y, cb, cr = (np.clip(plane, 0, 255).astype(np.uint8) for plane in coded)
+    return y, cb, cr
+
+
+def _sited(plane: NDArray[Any]) -> NDArray[Any]:
+    """Half size, left-sited: weights 1 2 1 across, 1 1 down. Both sides must be even."""
+    rows = (plane[::2] + plane[1::2]) / 2
+    before = np.concatenate([rows[:, :1], rows[:, 1:-1:2]], axis=1)
+    return np.asarray((before + 2 * rows[:, ::2] + rows[:, 1::2]) / 4)
+
+
+def _shift(full: int, part: int) -> int:
+    """log2 of the subsampling: the part is the full extent over 2^shift, rounded up."""
+    return next(shift for shift in range(6) if -(-full >> shift) == part)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _convert(luma, cb, cr, numbers, y_step, x_step, out):  # type: ignore[no-untyped-def]
+    black, luma_gain, middle, chroma_gain, kr, kb, top, y_site, x_site = numbers
+    height, width = luma.shape
+    rows, columns = cb.shape
+    one, two, half, zero = np.float32(1), np.float32(2), np.float32(0.5), np.float32(0)
+    kg = one - kr - kb
+    blue_row = np.empty(columns, np.float32)
+    red_row = np.empty(columns, np.float32)
+    for y in range(height):
+        v = (np.float32(y) - y_site) / np.float32(y_step)
+        base = int(np.floor(v))
+        weight = v - np.float32(base)
+        upper, lower = min(max(base, 0), rows - 1), min(base + 1, rows - 1)
+        for x in range(columns):
+            blue_row[x] = ((one - weight) * cb[upper, x] + weight * cb[lower, x] - middle) * chroma_gain
+            red_row[x] = ((one - weight) * cr[upper, x] + weight * cr[lower, x] - middle) * chroma_gain
+        for x in range(width):
+            u = (np.float32(x) - x_site) / np.float32(x_step)
+            base = int(np.floor(u))
+            part = u - np.float32(base)
+            left, right = min(max(base, 0), columns - 1), min(base + 1, columns - 1)
+            value = (np.float32(luma[y, x]) - black) * luma_gain
+            blue = value + two * (one - kb) * ((one - part) * blue_row[left] + part * blue_row[right])
+            red = value + two * (one - kr) * ((one - part) * red_row[left] + part * red_row[right])
+            green = (value - kr * red - kb * blue) / kg
+            out[0, y, x] = int(min(max(red * top + half, zero), top))
+            out[1, y, x] = int(min(max(green * top + half, zero), top))
+            out[2, y, x] = int(min(max(blue * top + half, zero), top))

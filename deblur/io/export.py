@@ -1,0 +1,177 @@
+"""Frames to files: a folder of pictures, a TIFF, an .npy or a video. Streamed, and there only when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur.errors import ArrayError, ConfigError
+from deblur.io.exportvideo import write_video
+from deblur.types import SequenceHeader
+
+Frames = Iterable[NDArray[Any]]
+PNG_CHANNELS = (1, 3)
+CLASSIC = 4_000_000_000  # bytes that a TIFF with 32-bit offsets surely holds
+
+
+def export_frames(
+    frames: Frames,
+    destination: Path,
+    *,
+    header: SequenceHeader,
+    names: Sequence[str],
+    times: Sequence[float | None] | None = None,
+) -> Path:
+    """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
+
+    No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame, named after
+    `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, 8 bits only. `.mkv`: FFV1,
+    lossless up to 16 bits. Video keeps the source's frame rate; where `header.metadata` says that it varies, and
+    `times` (seconds, one a frame) are given, each frame keeps its time. `names` fixes the number of frames.
+
+    Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or can't hold
+    such frames without loss, ArrayError for a frame unlike the header or another number of frames.
+
+    >>> import tempfile
+    >>> header = SequenceHeader("demo", (1, 4, 6), "uint16", ("grey",))
+    >>> frames = (np.full((1, 4, 6), value, np.uint16) for value in (1, 2))
+    >>> path = export_frames(frames, Path(tempfile.mkdtemp()) / "out", header=header, names=["a.tif", "b.tif"])
+    >>> sorted(file.name for file in path.iterdir())
+    ['a.png', 'b.png']
+    """
+    destination = Path(destination)
+    suffix = destination.suffix.lower()
+    write: Callable[[Iterator[NDArray[Any]], Path], None]
+    if suffix in (".tif", ".tiff"):
+        write = lambda checked, path: _write_tiff(checked, path, header, len(names))  # noqa: E731
+    elif suffix == ".npy":
+        write = lambda checked, path: _write_npy(checked, path, header, len(names))  # noqa: E731
+    elif suffix in (".mp4", ".mkv"):
+        write = lambda checked, path: write_video(checked, path, header=header, times=times)  # noqa: E731
+    elif suffix == "" or destination.name.startswith(".") or re.fullmatch(r"\.[0-9]+", suffix):
+        write = lambda checked, path: _write_folder(checked, path, header, names)  # noqa: E731
+    else:
+        raise ConfigError(f"{destination} ends in {suffix}: use a folder, .tif, .npy, .mp4 or .mkv")
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already: name another destination or remove it")
+    if times is not None and len(times) != len(names):
+        raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    partial = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
+    try:
+        write(_checked(frames, header, len(names)), partial)
+        _sync(partial)
+        os.rename(partial, destination)
+    except BaseException:
+        _discard(partial)
+        raise
+    return destination
+
+
+def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDArray[Any]]:
+    """The frames, as long as they are what the header says and as many as there are names."""
+    number = 0
+    for frame in frames:
+        if frame.shape != header.shape or frame.dtype.name != header.dtype:
+            raise ArrayError(
+                f"frame {number} is {frame.shape} {frame.dtype.name}, the sequence {header.shape} {header.dtype}: "
+                "export sequences one by one"
+            )
+        if number == count:
+            raise ArrayError(f"there are more frames than the {count} names: give a name for each")
+        yield frame
+        number += 1
+    if number != count:
+        raise ArrayError(f"{number} frames for {count} names: give a name for each")
+
+
+def _write_folder(
+    frames: Iterator[NDArray[Any]], folder: Path, header: SequenceHeader, names: Sequence[str]
+) -> None:
+    import imagecodecs
+
+    as_png = header.dtype in ("uint8", "uint16") and header.shape[0] in PNG_CHANNELS
+    folder.mkdir()
+    for frame, name in zip(frames, _file_names(names, ".png" if as_png else ".tif"), strict=False):
+        path = folder / name
+        if as_png:
+            path.write_bytes(imagecodecs.png_encode(_interleaved(frame), level=4))
+            _sync(path)
+        else:
+            _write_tiff(iter([frame]), path, header, 1)
+
+
+def _file_names(names: Sequence[str], suffix: str) -> list[str]:
+    """File names after the originals': no folders, one suffix, characters that every file system takes, no doubles."""
+    bases = [re.sub(r"[^\w.+=@~ -]", "_", name) for name in names]
+    known = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+    stems = [
+        base[: -len(Path(base).suffix)] if Path(base).suffix.lower() in known else base for base in bases
+    ]
+    digits = len(str(max(len(names) - 1, 0)))
+    counted = len({stem.casefold() for stem in stems}) < len(stems)
+    return [
+        f"{stem}-{place:0{digits}d}{suffix}" if counted else stem + suffix for place, stem in enumerate(stems)
+    ]
+
+
+def _interleaved(frame: NDArray[Any]) -> NDArray[Any]:
+    """(y, x) of one channel, else (y, x, c)."""
+    return np.ascontiguousarray(frame[0] if frame.shape[0] == 1 else np.moveaxis(frame, 0, -1))
+
+
+def _write_tiff(frames: Iterator[NDArray[Any]], path: Path, header: SequenceHeader, count: int) -> None:
+    import tifffile
+
+    colour = header.shape[0] == 3
+    size = int(np.prod(header.shape)) * np.dtype(header.dtype).itemsize * count
+    with tifffile.TiffWriter(path, bigtiff=size > CLASSIC) as writer:
+        for frame in frames:
+            plain = colour or frame.shape[0] == 1
+            writer.write(
+                _interleaved(frame) if plain else frame,
+                photometric="rgb" if colour else "minisblack",
+                planarconfig=None if plain else "separate",
+                compression="zlib",
+                predictor=True,
+                metadata=None,
+                software="deblur",
+            )
+    _sync(path)
+
+
+def _write_npy(frames: Iterator[NDArray[Any]], path: Path, header: SequenceHeader, count: int) -> None:
+    shape = (count, *header.shape)
+    kind = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(header.dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, kind)
+        for frame in frames:
+            stream.write(np.ascontiguousarray(frame).data)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or a folder's list of files, durable before it gets its name."""
+    with contextlib.ExitStack() as stack:
+        handle = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, handle)
+        os.fsync(handle)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

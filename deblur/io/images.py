@@ -1,0 +1,205 @@
+"""Folders and globs of pictures (PNG, JPEG, single-page TIFF): a file a frame."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from numpy.typing import NDArray
+
+from deblur.errors import ConfigError, ReadError
+from deblur.io import pictures
+from deblur.io.pictures import Picture
+from deblur.io.reader import (
+    Reader,
+    ReadLimits,
+    ReadOptions,
+    channel_names,
+    check_count,
+    check_index,
+    check_like,
+    check_size,
+    describe,
+    native,
+    natural,
+    stem,
+)
+from deblur.types import FrameInfo, SequenceHeader
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+log = logging.getLogger("deblur.io")
+
+
+def matches(path: str) -> bool:
+    """A folder, a glob, or one PNG or JPEG file."""
+    return os.path.isdir(path) or is_glob(path) or Path(path).suffix.lower() in (".png", ".jpg", ".jpeg")
+
+
+def is_glob(path: str) -> bool:
+    """Does the path hold wildcards, and isn't it the name of something that exists?"""
+    return glob.has_magic(path) and not os.path.lexists(path)
+
+
+def open_images(path: str, options: ReadOptions) -> tuple[Reader, ...]:
+    """The pictures of a folder or glob as one sequence.
+
+    The first sound file gives the header; files unlike it raise ReadError when they are read. Raises ReadError when
+    there is no picture, when kinds are mixed, or when none can be read; ConfigError for an unknown order.
+    """
+    if options.order not in ("name", "time"):
+        raise ConfigError(f"order is {options.order!r}: use 'name' or 'time'")
+    files, name, root = _listing(path)
+    check_count(path, len(files), options.limits)
+    _refuse_mixture(path, files)
+    return (ImagesReader(files, name=name, root=root, options=options),)
+
+
+def _listing(path: str) -> tuple[list[Path], str, Path]:
+    """The picture files in natural order, the sequence's name, and the folder that frame names are relative to."""
+    if os.path.isdir(path):
+        root = Path(path)
+        files = _pictures(entry for entry in root.iterdir())
+        if not files:
+            raise ReadError(f"{path} holds no PNG, JPEG or TIFF picture: name the folder or file that does")
+        return files, root.resolve().name or "images", root
+    if is_glob(path):
+        files = _pictures(Path(entry) for entry in glob.iglob(path, recursive=True))
+        if not files:
+            raise ReadError(f"{path} matches no PNG, JPEG or TIFF picture: check the pattern")
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        return files, root.resolve().name or "images", root
+    return [Path(path)], stem(path), Path(path).parent
+
+
+def _pictures(entries: Iterable[Path]) -> list[Path]:
+    found = (
+        entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+    )
+    return sorted((entry for entry in found if entry.is_file()), key=lambda entry: natural(entry.as_posix()))
+
+
+def _refuse_mixture(path: str, files: Sequence[Path]) -> None:
+    kinds = sorted({SUFFIXES[file.suffix.lower()] for file in files})
+    if len(kinds) > 1:
+        raise ReadError(
+            f"{path} mixes {' and '.join(kinds)} pictures: name one kind by a pattern such as '*.png'"
+        )
+
+
+class LazyFrames(Sequence[FrameInfo]):
+    """Frame infos made when asked for, so that opening a folder of a million files doesn't open a million files."""
+
+    def __init__(self, count: int, make: Callable[[int], FrameInfo]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> FrameInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FrameInfo]: ...
+    def __getitem__(self, index: int | slice) -> FrameInfo | Sequence[FrameInfo]:
+        if isinstance(index, slice):
+            return tuple(self._make(position) for position in range(*index.indices(self._count)))
+        return self._make(range(self._count)[index])
+
+
+class ImagesReader(Reader):
+    """A file a frame."""
+
+    def __init__(self, files: Sequence[Path], *, name: str, root: Path, options: ReadOptions) -> None:
+        self._root = root
+        self._limits = options.limits
+        self._files = _by_time(files, options.limits) if options.order == "time" else list(files)
+        first, picture = _first_sound(self._files, options.limits)
+        self.header = SequenceHeader(
+            name=name,
+            shape=picture.shape,
+            dtype=picture.dtype,
+            channels=channel_names(picture.shape[0]),
+            bits=picture.bits if picture.dtype.startswith("uint") else None,
+            transfer=picture.transfer,
+            metadata={"format": SUFFIXES.get(first.suffix.lower(), "picture"), **picture.metadata},
+        )
+        self.frames: Sequence[FrameInfo] = LazyFrames(len(self._files), self._info)
+
+    def _info(self, index: int) -> FrameInfo:
+        file = self._files[index]
+        name = file.relative_to(self._root).as_posix()
+        try:
+            picture = _header(file, self._limits)
+        except ReadError:
+            return FrameInfo(name)  # `read` says what is wrong with it
+        return FrameInfo(name, picture.time, picture.exposure_time)
+
+    def read(self, index: int) -> NDArray[Any]:
+        check_index(self.header, index, len(self._files))
+        file = self._files[index]
+        picture = _header(file, self._limits)
+        check_like(str(file), picture.shape, picture.dtype, self.header)
+        image = _pixels(file)
+        if image.shape != picture.shape or image.dtype.name != picture.dtype:
+            raise ReadError(
+                f"{file} decodes to {describe(image.shape, image.dtype)} but its header says "
+                f"{describe(picture.shape, picture.dtype)}: convert it with another program"
+            )
+        return native(image)
+
+    def file(self, index: int) -> Path | None:
+        return self._files[index]
+
+    def close(self) -> None:
+        """Nothing to let go of: files are open only while they are read."""
+
+
+def _header(file: Path, limits: ReadLimits) -> Picture:
+    kind = pictures.kind_of(file)
+    if kind == "tiff":
+        from deblur.io import tiff
+
+        picture = tiff.read_single_header(file)
+    else:
+        picture = pictures.read_header(file, kind)
+    check_size(str(file), picture.shape, picture.dtype, limits=limits, stored=file.stat().st_size)
+    return picture
+
+
+def _pixels(file: Path) -> NDArray[Any]:
+    kind = pictures.kind_of(file)
+    if kind == "tiff":
+        from deblur.io import tiff
+
+        return tiff.read_single_pixels(file)
+    return pictures.read_pixels(file, kind)
+
+
+def _first_sound(files: Sequence[Path], limits: ReadLimits) -> tuple[Path, Picture]:
+    """The first file whose header can be read: a broken first frame must not hide the rest."""
+    failure: ReadError | None = None
+    for file in files[:100]:
+        try:
+            return file, _header(file, limits)
+        except ReadError as error:
+            failure = failure or error
+            log.warning("%s", error)
+    raise failure or ReadError("no file was given: name a folder of pictures")
+
+
+def _by_time(files: Sequence[Path], limits: ReadLimits) -> list[Path]:
+    """Files by EXIF time, those of one time by name. Raises ReadError when any has none."""
+    times: dict[Path, float] = {}
+    for file in files:
+        try:
+            time = _header(file, limits).time
+        except ReadError as error:
+            raise ReadError(f"{error} (its time is needed for order='time'; or use order='name')") from error
+        if time is None:
+            raise ReadError(f"{file} has no EXIF DateTimeOriginal with SubSecTimeOriginal: use order='name'")
+        times[file] = time
+    return sorted(files, key=lambda file: times[file])  # stable: equal times stay in the order of names

@@ -1,0 +1,189 @@
+"""What every reader is, and the checks that they share: limits before decoding, and no silent narrowing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from deblur.errors import ReadError
+from deblur.types import FrameInfo, SequenceHeader
+
+Order = Literal["name", "time"]
+DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+GREY = ("grey",)
+RGB = ("red", "green", "blue")
+SMALL = 1 << 26  # bytes; below this no compression ratio is suspicious: black frames compress a thousandfold
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What a source may ask of this machine; checked from headers, before anything is decoded.
+
+    `max_pixels`, `max_bytes`: of one decoded frame. `max_pages`: frames of one sequence. `max_ratio`: decoded over
+    stored bytes of one frame, looked at only when the frame decodes to more than 64 MiB.
+    """
+
+    max_pixels: int = 1 << 28
+    max_bytes: int = 1 << 31
+    max_pages: int = 1_000_000
+    max_ratio: float = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How to open a source. `order`: of picture files, by name (numbers count as numbers) or by EXIF time."""
+
+    limits: ReadLimits = ReadLimits()
+    order: Order = "name"
+
+
+class Reader(Protocol):
+    """One sequence of frames. A context manager; frames may be read in any order, by one thread at a time.
+
+    `header` and `frames` are known without decoding. `frames[i]` never fails, not even for a broken frame.
+    """
+
+    header: SequenceHeader
+    frames: Sequence[FrameInfo]
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Frame `index` as a (c, y, x) array of its own, native byte order, dtype and shape of the header.
+
+        Raises ReadError, naming the frame, when it is broken or unlike the header; other frames stay readable.
+        """
+        ...
+
+    def file(self, index: int) -> Path | None:
+        """The file that holds this frame and nothing else, or None where one file holds many."""
+        return None
+
+    def close(self) -> None:
+        """Let go of files. Reading afterwards is an error; closing twice is not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """A line of the registry: does this reader take the path (looking at names only), and how to open it."""
+
+    matches: Callable[[str], bool]
+    open: Callable[[str, ReadOptions], tuple[Reader, ...]]
+
+
+def check_dtype(name: str, dtype: DTypeLike) -> str:
+    """NumPy's name of a supported dtype; raises ReadError for any other."""
+    kind = np.dtype(dtype)
+    if kind.name not in DTYPES:
+        raise ReadError(
+            f"{name} holds {kind.name} pixels, which are not read: convert it to uint8, uint16 or float32"
+        )
+    return kind.name
+
+
+def check_size(
+    name: str, shape: tuple[int, int, int], dtype: DTypeLike, *, limits: ReadLimits, stored: int | None = None
+) -> None:
+    """Raise ReadError when a frame of this (c, y, x) is empty or over a limit. `stored`: its bytes in the file."""
+    pixels = shape[1] * shape[2]
+    size = shape[0] * pixels * np.dtype(dtype).itemsize
+    if min(shape) < 1:
+        raise ReadError(f"{name} has no pixels (channels, height, width: {shape}): leave it out")
+    if pixels > limits.max_pixels:
+        raise ReadError(f"{name} has {pixels} pixels, over max_pixels = {limits.max_pixels}: raise the limit")
+    if size > limits.max_bytes:
+        raise ReadError(
+            f"{name} decodes to {size} bytes, over max_bytes = {limits.max_bytes}: raise the limit"
+        )
+    if stored is not None and size > SMALL and size > limits.max_ratio * stored:
+        raise ReadError(
+            f"{name} would decode to {size} bytes from {stored}, over max_ratio = {limits.max_ratio:g}: "
+            "if you trust the file, raise the limit"
+        )
+
+
+def check_count(name: str, count: int, limits: ReadLimits) -> None:
+    """Raise ReadError when a sequence has no frame, or more than the limit."""
+    if count < 1:
+        raise ReadError(f"{name} holds no frame: leave it out")
+    if count > limits.max_pages:
+        raise ReadError(f"{name} holds {count} frames, over max_pages = {limits.max_pages}: raise the limit")
+
+
+def check_like(name: str, shape: tuple[int, int, int], dtype: DTypeLike, header: SequenceHeader) -> None:
+    """Raise ReadError, naming both, when a frame's (c, y, x) or dtype differs from its sequence's."""
+    if (shape, np.dtype(dtype).name) != (header.shape, header.dtype):
+        raise unlike(name, describe(shape, dtype), describe(header.shape, header.dtype))
+
+
+def unlike(name: str, found: str, expected: str) -> ReadError:
+    """The error for a frame that is of another kind than its sequence."""
+    return ReadError(
+        f"{name} is {found}, the sequence is {expected}: put frames of another kind in a sequence of their own"
+    )
+
+
+def check_index(header: SequenceHeader, index: int, count: int) -> None:
+    """Raise IndexError unless 0 <= index < count: no counting from the end, it hides mistakes."""
+    if not 0 <= index < count:
+        raise IndexError(f"{header.name} has frames 0 to {count - 1}, not {index}")
+
+
+def describe(shape: tuple[int, int, int], dtype: DTypeLike) -> str:
+    """A frame's kind in words.
+
+    >>> describe((3, 480, 640), "uint8")
+    '640x480, 3 channels, uint8'
+    """
+    plural = "" if shape[0] == 1 else "s"
+    return f"{shape[2]}x{shape[1]}, {shape[0]} channel{plural}, {np.dtype(dtype).name}"
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """A contiguous, writable copy in native byte order, never a view of the reader's memory."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def channel_names(count: int) -> tuple[str, ...]:
+    """Names for channels that the file doesn't name: grey, red/green/blue, or numbers."""
+    if count == 1:
+        return GREY
+    return RGB if count == 3 else tuple(str(number) for number in range(count))
+
+
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key that takes runs of digits as numbers.
+
+    >>> sorted(["f10.png", "f9.png", "f010.png"], key=natural)
+    ['f9.png', 'f010.png', 'f10.png']
+    """
+    parts = re.split(r"([0-9]+)", text)
+    numbered = tuple(
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part
+    )
+    return (*numbered, (1, 0, text))
+
+
+def stem(path: str) -> str:
+    """A sequence's name from its file's: no folder, no suffixes that name the format.
+
+    >>> stem("data/run 2.5.ome.tif")
+    'run 2.5'
+    """
+    name = Path(path).name
+    known = (".ome.tif", ".ome.tiff", ".ome.zarr", Path(name).suffix)
+    suffix = next((end for end in known if end and name.lower().endswith(end.lower())), "")
+    return name[: len(name) - len(suffix)] or name

@@ -1,0 +1,358 @@
+"""Video through PyAV: frames by their exact time stamps, colours by the stream's own tags, nothing narrowed."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur.errors import ReadError
+from deblur.io.reader import (
+    Reader,
+    ReadLimits,
+    ReadOptions,
+    channel_names,
+    check_count,
+    check_index,
+    check_like,
+    check_size,
+    native,
+    stem,
+)
+from deblur.io.videoformat import Format, format_of, frame_array
+from deblur.types import FrameInfo, SequenceHeader
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".mxf", ".y4m",
+            ".wmv", ".flv", ".ogv", ".3gp")  # fmt: skip
+TRANSFERS = {  # ITU-T H.273 codes; the camera curves are undone as sRGB, the nearest one that is modelled
+    1: "srgb", 4: "srgb", 5: "srgb", 6: "srgb", 7: "srgb", 8: "linear", 11: "srgb", 12: "srgb", 13: "srgb",
+    14: "srgb", 15: "srgb",
+}  # fmt: skip
+REFUSED_TRANSFERS = {9: "logarithmic", 10: "logarithmic", 16: "PQ (HDR)", 17: "SMPTE 428", 18: "HLG (HDR)"}
+PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
+
+
+def matches(path: str) -> bool:
+    """One video file, by its suffix."""
+    return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
+
+
+def open_video(path: str, options: ReadOptions) -> tuple[Reader, ...]:
+    """The video streams of a file, usually one. Packets are walked once for the time stamps, one frame is decoded.
+
+    Raises ReadError for damage, interlaced video, and kinds refused by name.
+    """
+    indexes = _index(path, options.limits)
+    readers: list[Reader] = []
+    try:
+        for index in indexes:
+            suffix = f"/video{index.stream}" if len(indexes) > 1 else ""
+            readers.append(VideoReader(path, index, suffix=suffix, limits=options.limits))
+    except ReadError:
+        for reader in readers:
+            reader.close()
+        raise
+    return tuple(readers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Time stamps of one stream, in order of showing, and those where decoding can start, in units of time_base."""
+
+    stream: int
+    stamps: Sequence[int]
+    keys: Sequence[int]
+    time_base: Fraction
+
+
+def _open(path: str) -> Any:
+    import av
+
+    try:
+        return av.open(path, mode="r", metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def _index(path: str, limits: ReadLimits) -> tuple[_Index, ...]:
+    import av
+
+    with _open(path) as container:
+        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if not streams:
+            raise ReadError(f"{path} holds no video stream: name a video file")
+        stamps: dict[int, list[int]] = {stream.index: [] for stream in streams}
+        keys: dict[int, list[int]] = {stream.index: [] for stream in streams}
+        try:
+            for packet in container.demux(streams):
+                if packet.size == 0 or packet.is_discard:
+                    continue
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is None:
+                    raise ReadError(
+                        f"{path} has frames without a time: remux it (ffmpeg -i IN -c copy OUT.mkv)"
+                    )
+                stamps[packet.stream_index].append(stamp)
+                if packet.is_keyframe:
+                    keys[packet.stream_index].append(stamp)
+                check_count(path, len(stamps[packet.stream_index]), limits)
+        except av.FFmpegError as error:
+            if not any(stamps.values()):
+                raise _broken(path, error) from error
+            # the file ends in the middle of a packet: what was found before is sound
+        found = []
+        for stream in streams:
+            ordered = sorted(stamps[stream.index])
+            check_count(path, len(ordered), limits)
+            if any(a == b for a, b in zip(ordered, ordered[1:], strict=False)):
+                raise ReadError(
+                    f"{path} has several frames of the same time: encode it again with right times"
+                )
+            found.append(_Index(stream.index, ordered, sorted(keys[stream.index]), stream.time_base))
+    return tuple(found)
+
+
+def _is_cover(stream: Any) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+class VideoReader(Reader):
+    """One video stream; reading in order decodes each frame once, a jump decodes from the key frame before."""
+
+    def __init__(self, path: str, index: _Index, *, suffix: str, limits: ReadLimits) -> None:
+        self._path = path
+        self._label = Path(path).name + suffix
+        self._index = index
+        self._container: Any = None
+        self._decoded: Iterator[tuple[Any, bool]] = iter(())
+        self._ahead: tuple[Any, bool] | None = None  # decoded, not yet asked for
+        self._last: int | None = None  # stamp of the frame read last; None before the first
+        try:
+            self._rewind(0)
+            self._ahead = next(self._decoded, None)
+            if self._ahead is None:
+                raise ReadError(f"{path} holds no frame that decodes: copy it again or leave it out")
+            self._format = self._describe(self._ahead[0], limits)
+            self.header, self.frames = self._head(self._ahead[0], suffix)
+        except ReadError:
+            self.close()
+            raise
+
+    def _describe(self, frame: Any, limits: ReadLimits) -> Format:
+        _refuse_interlaced(self._path, frame, self._stream.codec_context)
+        if frame.color_trc in REFUSED_TRANSFERS:
+            curve = REFUSED_TRANSFERS[frame.color_trc]
+            raise ReadError(
+                f"{self._path} has a {curve} transfer curve, which is not undone: convert it to BT.709"
+            )
+        kind = format_of(self._path, frame, codec=self._stream.codec_context.name)
+        check_size(self._path, (kind.channels, frame.height, frame.width), kind.dtype, limits=limits)
+        return kind
+
+    @property
+    def _stream(self) -> Any:
+        return self._container.streams[self._index.stream]
+
+    def _head(self, frame: Any, suffix: str) -> tuple[SequenceHeader, Sequence[FrameInfo]]:
+        stamps, base = self._index.stamps, self._index.time_base
+        rate, constant = _rate(stamps, base, self._stream.average_rate)
+        notes = {**self._container.metadata, **self._stream.metadata}
+        angle = _shutter_angle(notes)
+        curve = TRANSFERS.get(frame.color_trc)
+        if curve is None and self._format.encoded and self._format.dtype != "uint8":
+            curve = "srgb"  # colour difference video is never linear light, however deep
+        ratio = self._stream.sample_aspect_ratio
+        facts = {
+            "format": f"video ({self._stream.codec_context.name}, {frame.format.name})",
+            **self._format.facts,
+            "time_base": str(base),
+            "frame_rate": str(rate) if rate else None,
+            "variable_frame_rate": None if constant else True,
+            "rotation": frame.rotation or None,
+            "pixel_aspect_ratio": str(ratio) if ratio and ratio != 1 else None,
+            "created": notes.get("creation_time"),
+        }
+        header = SequenceHeader(
+            name=stem(self._path) + suffix,
+            shape=(self._format.channels, frame.height, frame.width),
+            dtype=self._format.dtype,
+            channels=channel_names(self._format.channels),
+            bits=self._format.bits,
+            frame_rate=float(rate) if rate else None,
+            exposure_fraction=None if angle is None else angle / 360,
+            transfer=curve,
+            metadata={key: value for key, value in facts.items() if value is not None},
+        )
+        exposure = None if angle is None or not rate or not constant else angle / 360 / float(rate)
+        infos = (FrameInfo(f"{self._label}#{i}", float(at * base), exposure) for i, at in enumerate(stamps))
+        return header, tuple(infos)
+
+    def read(self, index: int) -> NDArray[Any]:
+        check_index(self.header, index, len(self.frames))
+        name = f"{self._path}#{index}"
+        target = self._index.stamps[index]
+        if self._container is None:
+            raise ReadError(f"{name} was asked for after its reader was closed: open the file again")
+        if self._jumps(target):
+            self._rewind(target)
+        frame, damaged = self._advance(name, target)
+        if damaged:
+            raise ReadError(
+                f"{name} is broken, or refers to a broken frame: copy the file again or leave it out"
+            )
+        _refuse_interlaced(name, frame, None)
+        shape = (self.header.shape[0], frame.height, frame.width)
+        check_like(name, shape, self.header.dtype, self.header)
+        image = frame_array(frame, self._format)
+        check_like(name, image.shape, image.dtype, self.header)
+        return native(image)
+
+    def _jumps(self, target: int) -> bool:
+        """Is it shorter to start at a key frame than to go on from here?"""
+        if self._ahead is not None and self._ahead[0].pts is not None and self._ahead[0].pts <= target:
+            here = self._ahead[0].pts
+        elif self._last is not None and self._last < target:
+            here = self._last
+        else:
+            return True
+        return self._key_before(target) > self._next_key(here)
+
+    def _key_before(self, stamp: int) -> int:
+        place = bisect.bisect_right(self._index.keys, stamp)
+        return self._index.keys[place - 1] if place else self._index.stamps[0]
+
+    def _next_key(self, stamp: int) -> int:
+        place = bisect.bisect_right(self._index.keys, stamp)
+        return self._index.keys[place] if place < len(self._index.keys) else self._index.stamps[-1] + 1
+
+    def _advance(self, name: str, target: int) -> tuple[Any, bool]:
+        """Decode up to the frame of this time. Raises ReadError when the stream goes past it."""
+        self._last = target
+        while True:
+            item = self._ahead if self._ahead is not None else next(self._decoded, None)
+            self._ahead = None
+            if item is not None and item[0].pts == target:
+                return item
+            if item is None or (item[0].pts is not None and item[0].pts > target):
+                self._ahead = item
+                raise ReadError(f"{name} does not decode: copy the file again or leave the frame out")
+
+    def _rewind(self, target: int) -> None:
+        """Make `_decoded` start at or before the frame of this time."""
+        import av
+
+        if self._container is not None:
+            try:
+                self._container.seek(self._key_before(target), stream=self._stream, backward=True)
+                self._restart()
+                if self._ahead is not None and self._ahead[0].pts <= target:
+                    return
+            except (av.FFmpegError, OSError):
+                pass  # a file without a seek table: decode it from the start, below
+            self._container.close()
+        self._container = _open(self._path)
+        context = self._stream.codec_context
+        context.thread_count = 1
+        context.options = {"err_detect": "crccheck+explode"}  # never let a decoder paint over damage unseen
+        self._restart()
+
+    def _restart(self) -> None:
+        self._last = None
+        self._decoded = self._decode()
+        self._ahead = next(self._decoded, None)
+
+    def _decode(self) -> Iterator[tuple[Any, bool]]:
+        """Frames in order of showing, each with whether damage may have reached it.
+
+        After a packet that doesn't decode, everything up to the next key frame may refer to it.
+        """
+        import av
+
+        bad_before: int | None = None
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError):
+                return  # the file ends inside a packet
+            if packet is None:
+                return
+            frames, sound = _decode_packet(packet)
+            if not sound:
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                bad_before = self._index.stamps[-1] + 1 if stamp is None else self._next_key(stamp)
+            for frame in frames:
+                damaged = bad_before is not None and frame.pts is not None and frame.pts < bad_before
+                yield frame, damaged or frame.is_corrupt
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._container = None
+        self._ahead = None
+
+
+def _decode_packet(packet: Any) -> tuple[Sequence[Any], bool]:
+    """The frames that a packet completes, and whether the decoder was content.
+
+    Decoders repair damage (FFV1 shows the frame before, whatever `err_detect` says) and tell it in the log only, so
+    the log is listened to.
+    """
+    import av
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as complaints:
+            frames = packet.decode()
+    except (av.FFmpegError, OSError):
+        return (), False
+    finally:
+        av.logging.set_level(level)
+    return frames, not complaints
+
+
+def _refuse_interlaced(name: str, frame: Any, context: Any) -> None:
+    if frame.interlaced_frame or (context is not None and int(context.field_order) not in PROGRESSIVE):
+        raise ReadError(
+            f"{name} is interlaced video, whose fields have different times: deinterlace it first (bwdif)"
+        )
+
+
+def _rate(stamps: Sequence[int], base: Fraction, told: Fraction | None) -> tuple[Fraction | None, bool]:
+    """The frame rate, and whether it is constant up to the clock's ticks (Matroska's are a millisecond)."""
+    count = len(stamps) - 1
+    if count < 1:
+        return told, True
+    measured = Fraction(count) / ((stamps[-1] - stamps[0]) * base)
+    step = (
+        np.asarray(stamps, np.float64) - stamps[0] - np.arange(count + 1) * ((stamps[-1] - stamps[0]) / count)
+    )
+    constant = bool(np.abs(step).max() <= 1.0)
+    if constant and told and abs(told / measured - 1) * count * (1 / told / base) <= 1:
+        return told, True  # the exact fraction, which agrees with the stamps to a tick
+    return measured.limit_denominator(1_000_000), constant
+
+
+def _shutter_angle(notes: Mapping[str, str]) -> float | None:
+    """A shutter angle in degrees from the notes that cameras write, under whatever prefix."""
+    for key, value in notes.items():
+        if re.sub(r"[^a-z]", "", key.lower()).endswith("shutterangle"):
+            number = re.match(r"\s*([0-9]+(?:\.[0-9]+)?)", value)
+            if number and 0 < float(number[1]) <= 360:
+                return float(number[1])
+    return None
+
+
+def _broken(path: str, error: Exception) -> ReadError:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return ReadError(f"{path} can't be read as video ({reason}): copy it again or leave it out")

@@ -1,0 +1,384 @@
+"""The archive job, stage by stage, as plain functions: what the flows wrap in tasks and the command line calls.
+
+A sequence that fails does not stop the others: its outcome carries the fault, and later stages pass it by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deblur.clusters import connect
+from deblur.config import JobConfig, Source, digest_of
+from deblur.errors import DeblurError, StoreError
+from deblur.execute import Failure, run_tasks
+from deblur.ingest import Progress, ingest_source
+from deblur.plan import STAGES, Plan, Stage, frame_infos, make_plan, nominal_interval, source_light, units
+from deblur.provenance import write_run_record
+from deblur.store import Archive, RunSpec, RunStore, SequenceStore, SourceStore, levels_for, publish_run, verify_run
+from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
+from deblur.survey import Survey, survey
+from deblur.unit import Task
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A sequence of the archive and the source settings that apply to it; or, with `error`, a source that failed."""
+
+    id: str
+    source: Source
+    frames: int = 0
+    fresh: bool = False
+    broken: tuple[str, ...] = ()
+    error: DeblurError | None = None
+
+    def describe(self) -> str:
+        if self.error:
+            return f"{self.source.path}: failed"
+        quarantined = f", {len(self.broken)} quarantined" if self.broken else ""
+        return f"{self.id}: {self.frames} frames{quarantined}{'' if self.fresh else ' (already there)'}"
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "sequence": self.id,
+            "source": self.source.path,
+            "frames": self.frames,
+            "fresh": self.fresh,
+            "broken": list(self.broken),
+            "error": str(self.error) if self.error else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one sequence so far.
+
+    `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
+    """
+
+    sequence: Sequence
+    plan: Plan | None = None
+    parent: str | None = None
+    missing: int = 0
+    carried: int = 0
+    computed: int = 0
+    projected_seconds: float = 0.0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    problems: tuple[str, ...] = ()
+    error: DeblurError | None = None
+    published: bool = False
+
+    @property
+    def sound(self) -> bool:
+        return self.plan is not None and not (self.error or self.failures or self.problems)
+
+    def faults(self) -> list[str]:
+        """Everything that was left undone, a line each."""
+        errors = [str(error) for error in (self.sequence.error, self.error) if error]
+        return [*self.sequence.broken, *map(str, self.failures), *self.problems, *errors]
+
+    def line(self) -> str:
+        """One line for a person."""
+        if self.plan is None or self.error:
+            return f"{self.sequence.id or self.sequence.source.path}: failed"
+        state = "published" if self.published else "not published"
+        done = f"{self.computed} units computed" + (f", {self.carried} carried over" if self.carried else "")
+        return f"{self.plan.sequence}: {self.plan.run} {state}, {self.plan.shape[0]} frames, {done}, {self.seconds:.1f} s"
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        told: dict[str, Any] = {"sequence": self.sequence.id, "source": self.sequence.source.path}
+        if self.plan is not None:
+            told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
+            told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
+        counts = {name: getattr(self, name) for name in ("missing", "carried", "computed", "seconds", "published")}
+        return told | counts | {"parent": self.parent, "faults": self.faults()}
+
+
+def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
+    """Raise DeblurError, naming the first fault and how many there are, unless all went well."""
+    faults = [text for outcome in outcomes for text in outcome.faults()]
+    if faults:
+        raise DeblurError(f"{len(faults)} left undone, the first: {faults[0]}")
+
+
+def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
+    """Read every source of a job into its archive. Raises the error when no source at all could be read."""
+    found: list[Sequence] = []
+    for source in job.sources:
+        try:
+            for item in ingest_source(job.archive, source, job, progress=progress):
+                found.append(Sequence(item.sequence, source, item.frames, item.fresh, item.broken))
+        except DeblurError as error:
+            found.append(Sequence("", source, error=error))
+    _raise_if_all_failed([sequence.error for sequence in found])
+    return found
+
+
+def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
+    """Sequences that the archive holds, with the job's settings for their source, or else those of their ingest."""
+    archive = Archive.open(job.archive)
+    by_path = {source.path: source for source in job.sources}
+    found = []
+    for sequence in ids or archive.sequences():
+        store = archive.sequence(sequence)
+        if not store.source.exists:
+            raise StoreError(f"{job.archive} has no sequence {sequence!r}: see `deblur status {job.archive}`")
+        told = Source.model_validate(store.source.header.metadata["deblur"]["source"])
+        found.append(Sequence(sequence, by_path.get(told.path, told), len(store.source.frames)))
+    return found
+
+
+def plan(
+    job: JobConfig, sequences: list[Sequence], *, progress: Progress = silent, check: bool = False
+) -> list[Outcome]:
+    """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes."""
+    archive = Archive.open(job.archive)
+    outcomes = [_planned(job, archive, sequence, progress) for sequence in sequences]
+    _raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
+    if not check:
+        return outcomes
+    from deblur.probe import seconds_per_megapixel
+
+    speed = seconds_per_megapixel(job.restore.method)
+    return [_checked(outcome, archive, job, speed) if outcome.plan else outcome for outcome in outcomes]
+
+
+def _planned(job: JobConfig, archive: Archive, sequence: Sequence, progress: Progress) -> Outcome:
+    if sequence.error:
+        return Outcome(sequence)
+    store = archive.sequence(sequence.id)
+    try:
+        ensure_survey(job, sequence.source, store, progress)
+        planned = make_plan(job, sequence.source, store)
+    except DeblurError as error:
+        return Outcome(sequence, error=error)
+    before = store.current()
+    return Outcome(sequence, planned, before if before != planned.run else None)
+
+
+def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str, float]) -> Outcome:
+    """How much of the plan is neither done nor held by the parent run, and how long that takes."""
+    assert outcome.plan is not None
+    store = archive.sequence(outcome.plan.sequence)
+    tasks = [task for stage in STAGES for task in _tasks(outcome, store, job, stage)]
+    todo = [task for task in tasks if task.parent is None]
+    channels = outcome.plan.shape[1]
+    cost = {"motion": speed["motion"], "restore": speed["restore"] * channels}
+    megapixels = [(t.unit.stage, (t.unit.t1 - t.unit.t0) * t.unit.box.size / 1e6) for t in todo]
+    workers = 1 if job.cluster.kind == "serial" else job.cluster.workers or _cores()
+    seconds = sum(cost[stage] * size for stage, size in megapixels) * outcome.plan.cost.compute_amplification / workers
+    return replace(outcome, missing=len(todo), carried=len(tasks) - len(todo), projected_seconds=seconds)
+
+
+def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress: Progress = silent) -> None:
+    """Survey a sequence unless the stored survey is what this job would make."""
+    pixels = store.source
+    light = source_light(source, pixels)
+    identity = {"version": SURVEY_VERSION, "method": job.motion.method, "light": asdict(light)}
+    if store.has_survey() and store.survey_attrs()["identity"] == identity:
+        return
+    count = pixels.shape[0]
+
+    def frames() -> Iterator[Any]:
+        for t in range(count):
+            yield pixels.read(t, t + 1)[0]
+            progress(f"survey {store.id}", t + 1, count)
+
+    found = survey(frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels))
+    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise")}
+    told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
+    store.write_survey(arrays | {"digest": _frame_digests(found)}, told)
+
+
+def _gaps(pixels: SourceStore) -> list[bool]:
+    """Between which frames time is missing: a quarantined frame, a camera that paused."""
+    infos = frame_infos(pixels)
+    interval = nominal_interval(infos)
+    places = [frame.index for frame in pixels.frames]
+    gaps = [after - before > 1 for before, after in zip(places, places[1:], strict=False)]
+    if interval is None:
+        return gaps
+    times = [info.time or 0.0 for info in infos]
+    late = [after - before > 1.5 * interval for before, after in zip(times, times[1:], strict=False)]
+    return [a or b for a, b in zip(gaps, late, strict=True)]
+
+
+def _frame_digests(found: Survey) -> Any:
+    """(t, 32) bytes: what the survey says of each frame, so that units can be keyed without reading it all."""
+    rows = [
+        digest_of([found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t]),
+                   float(found.noise[t])])
+        for t in range(len(found.noise))
+    ]  # fmt: skip
+    return np.array([list(bytes.fromhex(row)) for row in rows], np.uint8)
+
+
+def compute(job: JobConfig, outcomes: list[Outcome], *, progress: Progress = silent) -> list[Outcome]:
+    """Run the units that no ledger has yet, on the job's cluster; restoration after all motion of a sequence."""
+    archive = Archive.open(job.archive)
+    ready = [outcome for outcome in outcomes if outcome.sound]
+    if not any(_left(outcome, archive, job) for outcome in ready):
+        return outcomes
+    with connect(job.cluster, memory=job.limits.memory) as client:
+        return [_computed(o, archive, job, client, progress) if o.sound else o for o in outcomes]
+
+
+def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
+    """Whether anything at all is left to do; the cluster isn't started for nothing."""
+    assert outcome.plan is not None
+    store = archive.sequence(outcome.plan.sequence)
+    return any(True for stage in STAGES for _ in _tasks(outcome, store, job, stage))
+
+
+def _computed(
+    outcome: Outcome, archive: Archive, job: JobConfig, client: Client | None, progress: Progress
+) -> Outcome:
+    planned = outcome.plan
+    assert planned is not None
+    store = archive.sequence(planned.sequence)
+    began, computed, carried = time.monotonic(), 0, 0
+    failures: list[Failure] = []
+    try:
+        with store.lease().held():
+            run = store.create_run(planned.run, _spec(planned, store, job))
+            run.sweep()
+            ledger = run.ledger()
+            for stage in STAGES:
+                tasks = _tasks(outcome, store, job, stage)
+                total, done = len(tasks), 0
+
+                def record(task: Task, told: dict[str, Any]) -> None:
+                    nonlocal done, computed, carried
+                    ledger.append(told)
+                    done += 1
+                    computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
+                    progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
+
+                failures += run_tasks(tasks, client=client, done=record)
+            if not failures and not run.sealed:
+                ledger.append({"key": "pyramid", "stage": "pyramid", "shards": run.finish_pyramid()})
+    except DeblurError as error:
+        return replace(outcome, error=error)
+    return replace(
+        outcome,
+        computed=computed,
+        carried=carried,
+        failures=tuple(failures),
+        seconds=outcome.seconds + time.monotonic() - began,
+    )
+
+
+def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> list[Task]:
+    """The units of a stage that the run's ledger does not have; those that the parent has are carried over."""
+    planned = outcome.plan
+    assert planned is not None
+    finished = store.run(planned.run).ledger().finished() if planned.run in store.runs() else {}
+    held = store.run(outcome.parent).ledger().finished() if outcome.parent else {}
+    if outcome.parent and not _same_layout(store.run(outcome.parent), _spec(planned, store, job)):
+        held = {}
+    return [
+        Task(str(job.archive), planned.sequence, planned.run, unit, outcome.parent if unit.key in held else None)
+        for unit in units(planned, store, stage)
+        if unit.key not in finished
+    ]
+
+
+def _same_layout(parent: RunStore, spec: RunSpec) -> bool:
+    return all(getattr(parent.spec, name) == getattr(spec, name) for name in ("shard_frames", "shard_size", "chunk"))
+
+
+def _spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
+    header = store.source.header
+    _, _, height, width = planned.shape
+    light = planned.parameters.light
+    return RunSpec(
+        shape=planned.shape,
+        dtype=planned.dtype,
+        shard_frames=planned.frames,
+        shard_size=job.tiling.shard,
+        chunk=job.tiling.chunk,
+        levels=levels_for(height, width, chunk=job.tiling.chunk),
+        gradients="gradients" in job.outputs,
+        name=planned.sequence,
+        channels=header.channels,
+        frame_rate=header.frame_rate,
+        pixel_size=header.pixel_size,
+        largest=light.white,
+        parameters=planned.parameters.dump(),
+    )
+
+
+def verify(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
+    """Check every shard of the runs that were computed against their ledgers."""
+    archive = Archive.open(job.archive)
+    return [_verified(outcome, archive) if outcome.sound else outcome for outcome in outcomes]
+
+
+def _verified(outcome: Outcome, archive: Archive) -> Outcome:
+    assert outcome.plan is not None
+    store = archive.sequence(outcome.plan.sequence)
+    return replace(outcome, problems=tuple(map(str, verify_run(store.run(outcome.plan.run)))))
+
+
+def publish(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
+    """Write the run record and switch `current.json` to the run, for runs that passed."""
+    archive = Archive.open(job.archive)
+    return [_published(outcome, archive, job) if outcome.sound else outcome for outcome in outcomes]
+
+
+def _published(outcome: Outcome, archive: Archive, job: JobConfig) -> Outcome:
+    assert outcome.plan is not None
+    store = archive.sequence(outcome.plan.sequence)
+    if store.current() == outcome.plan.run:
+        return replace(outcome, published=True)
+    try:
+        with store.lease().held() as lease:
+            done = store.run(outcome.plan.run)
+            _record(done, store, job, outcome.parent)
+            publish_run(store, done, lease.token or 0)
+    except DeblurError as error:
+        return replace(outcome, error=error)
+    return replace(outcome, published=True)
+
+
+def _record(done: RunStore, store: SequenceStore, job: JobConfig, parent: str | None) -> None:
+    units_done = done.ledger().finished().values()
+    write_run_record(
+        done,
+        source=store.source,
+        given=job.model_dump(mode="json"),
+        began=min(record.get("began", time.time()) for record in units_done),
+        ended=time.time(),
+        parent=store.run(parent) if parent else None,
+        survey=store.survey_digest(),
+    )
+
+
+def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
+    """The whole job, without an orchestrator."""
+    outcomes = plan(job, ingest(job, progress=progress), progress=progress)
+    return publish(job, verify(job, compute(job, outcomes, progress=progress)))
+
+
+def _raise_if_all_failed(errors: list[DeblurError | None]) -> None:
+    if errors and all(errors):
+        raise next(error for error in errors if error)
+
+
+def _cores() -> int:
+    import os
+
+    return os.cpu_count() or 1

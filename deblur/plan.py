@@ -1,0 +1,283 @@
+"""From a configuration, a source and its survey to a plan: what is computed, with which halo, in how much memory.
+
+Nothing is computed here, and everything that can be refused is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from deblur import motion, sequence, survey
+from deblur.config import JobConfig, Source, digest_of
+from deblur.errors import ConfigError, PlanError
+from deblur.light import Light, resolve
+from deblur.provenance import numerics_class
+from deblur.sequence import RestoreSettings, restore_halo
+from deblur.store import SequenceStore, SourceStore
+from deblur.tiling import Box, blocks, boxes, round_up, windows
+from deblur.types import FrameInfo
+
+Stage = Literal["motion", "restore"]
+STAGES: tuple[Stage, ...] = ("motion", "restore")
+BASE_MEMORY = 300 * 2**20  # a worker that has imported NumPy, Numba, Zarr and Dask, kernels compiled
+MOTION_PLANES = 60  # float32 planes of a window that the motion solver holds at its peak (measured)
+RESTORE_PLANES = 40  # the same for restoration of one channel; each further one adds 3
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """How long the shutter was open, as a share of the frame interval, and how we know.
+
+    `interval`: nominal seconds between frames, None where frames carry no times. `per_frame`: frames bring their
+    own exposure times, which go before `fraction`.
+    """
+
+    fraction: float
+    interval: float | None
+    origin: Literal["given", "metadata"]
+    per_frame: bool = False
+
+    def scale(self, frame: FrameInfo, other: FrameInfo) -> float:
+        """Exposure of `frame` over the time to `other`: the share of the motion between them that blurred it."""
+        gap = None if frame.time is None or other.time is None else abs(other.time - frame.time)
+        if self.per_frame and frame.exposure_time is not None and gap:
+            return min(frame.exposure_time / gap, 1.0)
+        return self.fraction if self.interval is None or not gap else self.fraction * self.interval / gap
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Everything that decides the bits of a run, besides its input. JSON-able by `dump`."""
+
+    window: int
+    reduction: int
+    light: Light
+    exposure: Exposure
+    motion_method: str
+    motion_version: tuple[int, int]
+    motion_halo: int
+    restore: RestoreSettings
+    restore_version: int
+    restore_halo: int
+    outputs: tuple[str, ...]
+
+    def dump(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def load(cls, raw: Mapping[str, Any]) -> Parameters:
+        parts = dict(raw)
+        return cls(
+            **parts
+            | {
+                "light": Light(**raw["light"]),
+                "exposure": Exposure(**raw["exposure"]),
+                "restore": RestoreSettings(**raw["restore"]),
+                "motion_version": tuple(raw["motion_version"]),
+                "outputs": tuple(raw["outputs"]),
+            }
+        )
+
+    def halo(self, stage: Stage) -> int:
+        return self.motion_halo if stage == "motion" else self.restore_halo
+
+    def of_stage(self, stage: Stage) -> dict[str, Any]:
+        """The parameters that decide this stage's bits, given the bits of the stage before it."""
+        whole = self.dump()
+        mine = ("window", "reduction", "light", "motion_method", "motion_version", "motion_halo", "outputs")
+        later = ("window", "light", "exposure", "restore", "restore_version", "restore_halo")
+        return {key: whole[key] for key in (mine if stage == "motion" else later)}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The work of one task: whole shards of one block of frames. `key` names its result by what goes into it."""
+
+    stage: Stage
+    t0: int
+    t1: int
+    box: Box
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a plan will take: a projection, made before anything runs."""
+
+    units: int
+    megapixels: float
+    read_amplification: float
+    compute_amplification: float
+    memory: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run over one sequence, ready to be carried out."""
+
+    sequence: str
+    run: str
+    shape: tuple[int, int, int, int]
+    dtype: str
+    unit: int
+    frames: int
+    parameters: Parameters
+    cost: Cost
+
+
+def source_exposure(source: Source, store: SourceStore) -> Exposure:
+    """Exposure fraction from the job file or else from the frames' metadata. Raises ConfigError where neither says."""
+    infos = frame_infos(store)
+    interval = nominal_interval(infos)
+    rate = source.frame_rate or store.header.frame_rate or (1 / interval if interval else None)
+    if source.frame_rate is not None or interval is None:
+        interval = 1 / rate if rate and interval is not None else interval
+    if source.exposure_fraction is not None:
+        return Exposure(source.exposure_fraction, interval, "given")
+    if source.exposure_time is not None and rate:
+        return Exposure(_fraction(source.exposure_time * rate, store.header.name), interval, "given")
+    if store.header.exposure_fraction is not None:
+        return Exposure(store.header.exposure_fraction, interval, "metadata")
+    times = sorted(info.exposure_time for info in infos if info.exposure_time is not None)
+    if times and rate:
+        median = times[len(times) // 2]
+        return Exposure(_fraction(median * rate, store.header.name), interval, "metadata", interval is not None)
+    raise ConfigError(
+        f"{store.header.name}: exposure fraction unknown (no exposure time or no frame rate in the files): "
+        "give exposure_fraction, or exposure_time and frame_rate"
+    )
+
+
+def _fraction(value: float, name: str) -> float:
+    if not 0 < value <= 1.001:
+        raise ConfigError(
+            f"{name}: exposure time × frame rate is {value:.3g}, beyond (0, 1]: correct frame_rate or exposure_time"
+        )
+    return min(value, 1.0)
+
+
+def nominal_interval(infos: tuple[FrameInfo, ...]) -> float | None:
+    """Median seconds between neighbouring frames; None where any frame has no time."""
+    times = [info.time for info in infos if info.time is not None]
+    if len(times) < max(2, len(infos)):
+        return None
+    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    return gaps[len(gaps) // 2] or None
+
+
+def frame_infos(store: SourceStore) -> tuple[FrameInfo, ...]:
+    """The frames of a source as its reader described them."""
+    return tuple(FrameInfo(f.name, f.time, f.exposure_time) for f in store.frames)
+
+
+def source_light(source: Source, store: SourceStore) -> Light:
+    """Light of a sequence: what the job says, else what the file says, else by dtype."""
+    transfer = source.transfer if source.transfer != "auto" else store.header.transfer or "auto"
+    largest = float(store.header.metadata["deblur"]["largest"])
+    return resolve(store.header.dtype, transfer=transfer, largest=largest, bits=store.header.bits)
+
+
+def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
+    """Plan a run. Raises ConfigError for settings that don't fit the sequence, PlanError for memory."""
+    pixels, surveyed = store.source, store.survey_attrs()
+    exposure, light = source_exposure(source, pixels), source_light(source, pixels)
+    if job.motion.method not in motion.METHODS:
+        raise ConfigError(f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}")
+    given = {key: value for key, value in job.restore.model_dump().items() if value is not None}
+    settings = RestoreSettings(**given)
+    longest = float(surveyed["longest"])
+    reduction = int(surveyed["reduction"])
+    grid = 2 ** (survey.window_levels(reduction) - 1)
+    reach = round_up(longest, 1)
+    parameters = Parameters(
+        window=job.tiling.window,
+        reduction=reduction,
+        light=light,
+        exposure=exposure,
+        motion_method=job.motion.method,
+        motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
+        motion_halo=round_up(reach + motion.METHODS[job.motion.method].reach, max(grid, 8)),
+        restore=settings,
+        restore_version=sequence.NUMERICS_VERSION,
+        restore_halo=restore_halo(settings, longest * exposure.fraction) + reach,
+        outputs=job.outputs,
+    )
+    shape = pixels.shape
+    cost = project(shape, pixels.header.dtype, job, parameters)
+    if cost.memory > job.limits.memory:
+        raise PlanError(
+            f"{store.id}: a unit needs {_mib(cost.memory)} MiB, limits.memory is {_mib(job.limits.memory)} MiB: "
+            "raise limits.memory or lower tiling.frames, tiling.unit or tiling.window"
+        )
+    identity = [pixels.digest, store.survey_digest(), parameters.dump(), job.tiling.model_dump(), numerics_class()]
+    run = "run-" + digest_of(identity)[:12]
+    return Plan(store.id, run, shape, pixels.header.dtype, job.tiling.unit, job.tiling.frames, parameters, cost)
+
+
+def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parameters: Parameters) -> Cost:
+    """Project what a run costs, from shapes alone."""
+    count, channels, height, width = shape
+    tiling, itemsize = job.tiling, np.dtype(dtype).itemsize
+    regions = list(boxes(height, width, tiling.unit))
+    read = compute = memory = 0
+    for stage in STAGES:
+        halo = parameters.halo(stage)
+        for region in regions:
+            read += region.grown(halo, height, width).size
+            reads = [w.read.size for w in windows(region, height, width, size=tiling.window, halo=halo)]
+            compute += sum(reads)
+            memory = max(memory, _unit_memory(stage, region.grown(halo, height, width).size, region.size, max(reads),
+                                              channels, itemsize, min(tiling.frames, count), len(job.outputs)))  # fmt: skip
+    units = 2 * len(regions) * math.ceil(count / tiling.frames)
+    stored = count * height * width * (channels * itemsize * 4 / 3 + 8 + 2 + (12 if job.outputs else 0))
+    return Cost(
+        units=units,
+        megapixels=count * height * width / 1e6,
+        read_amplification=read / (2 * height * width),
+        compute_amplification=compute / (2 * height * width),
+        memory=BASE_MEMORY + memory,
+        output_bytes=int(stored),
+    )
+
+
+def _unit_memory(
+    stage: Stage, region: int, core: int, window: int, channels: int, itemsize: int, frames: int, extra: int
+) -> int:
+    """Bytes one unit holds at its peak, beyond the process itself."""
+    if stage == "motion":
+        held = region * (3 * 4 + channels * itemsize) + core * frames * (8 + 12 * extra)
+        return held * 5 // 4 + window * 4 * MOTION_PLANES
+    held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 / 3 + 2)
+    return int(held * 5 / 4) + window * 4 * (RESTORE_PLANES + 12 * (channels - 1))
+
+
+def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
+    """The units of one stage in order of time, keyed by what goes into them.
+
+    The key digests the source's shards under the unit and its halo, the survey there, the parameters of this and
+    the earlier stages, and the numerics class. So it is known without reading a pixel.
+    """
+    count, _, height, width = plan.shape
+    chain = [plan.parameters.of_stage(s) for s in STAGES[: STAGES.index(stage) + 1]]
+    spread = 1 if stage == "motion" else 2  # frames beyond the block that have a say: restoration reads their motion
+    reach = sum(plan.parameters.halo(s) for s in STAGES[: STAGES.index(stage) + 1])
+    kind = numerics_class()
+    told = store.survey_part("digest", 0, count)
+    frames = [asdict(info) for info in frame_infos(store.source)]
+    for t0, t1 in blocks(count, plan.frames):
+        first, last = max(0, t0 - spread), min(count, t1 + spread)
+        for box in boxes(height, width, plan.unit):
+            inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))
+            facts = [inputs, told[first:last].tobytes().hex(), frames[first:last]]
+            key = digest_of([stage, t0, t1, asdict(box), facts, chain, kind])
+            yield Unit(stage, t0, t1, box, key)
+
+
+def _mib(size: int) -> int:
+    return round(size / 2**20)

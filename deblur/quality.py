@@ -1,0 +1,123 @@
+"""Where a restoration is to be believed: confidence in the motion, and the gate that keeps the source elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter
+
+from deblur.paths import blur
+from deblur.types import Bool, Bytes, Float, Reason
+
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The thresholds; each is (full trust, no trust) with a smooth step between.
+
+    `path`: pixels, shorter paths keep the source. `consistency`: forward-backward contradiction in units of
+    0.5 px + 5 % of the motion. `residual`: local rms of the reblur residual in noise levels (`floor`: least noise).
+    `overshoot`: beyond the source's local range, as a fraction of it.
+    """
+
+    path: tuple[float, float] = (1.5, 0.5)
+    consistency: tuple[float, float] = (1.0, 4.0)
+    residual: tuple[float, float] = (3.0, 8.0)
+    overshoot: tuple[float, float] = (0.5, 1.5)
+    floor: float = 0.004
+    radius: int = 4
+
+
+def confidence(motion: Float, back: Float) -> Float:
+    """Trust in `motion`, (2, y, x), to a neighbour from what `back`, the neighbour's motion to here, says of it.
+
+    (y, x) float32 in [0, 1]: 1 / (1 + e^2) with e the contradiction in units of 0.5 px + 5 % of the motion; 0 where
+    the motion leaves the frame. The check of Sundaram, Brox & Keutzer 2010 (doi:10.1007/978-3-642-15549-9_32).
+
+    >>> still = np.zeros((2, 4, 5), np.float32)
+    >>> confidence(still, still).min()
+    np.float32(1.0)
+    """
+    out = np.empty(motion.shape[1:], np.float32)
+    _confidence(np.ascontiguousarray(motion), np.ascontiguousarray(back), out)
+    return out
+
+
+def gate(
+    blurred: Float, restored: Float, path: Float, sure: Float, *, noise: float, invalid: Bool | None, rules: Gate
+) -> tuple[Float, Bytes]:
+    """How far to believe each restored pixel, and what held it back most.
+
+    `blurred`, `restored`: (c, y, x) linear light; `path`: (2, y, x); `sure`: (y, x) confidence of the motion;
+    `invalid`: (y, x), pixels without meaning. Returns weight (y, x) float32 in [0, 1] and reason (y, x) uint8.
+    """
+    length = np.hypot(path[0], path[1])
+    doubt = np.sqrt(1 / np.maximum(sure, np.float32(1e-3)) - 1)
+    noisy = float(np.hypot(noise, rules.floor))
+    error = np.zeros_like(sure)
+    beyond = np.zeros_like(sure)
+    for seen, sharp in zip(blurred, restored, strict=True):
+        error += (blur(sharp, path) - seen) ** 2
+        np.maximum(beyond, _overshoot(seen, sharp, rules.radius, noisy), out=beyond)
+    error = np.sqrt(uniform_filter(error / np.float32(len(blurred)), 2 * rules.radius + 1, mode="nearest").clip(0))
+    factors = (
+        (Reason.STILL, _ramp(length, rules.path)),
+        (Reason.UNCERTAIN, _ramp(doubt, rules.consistency)),
+        (Reason.RESIDUAL, _ramp(error / np.float32(noisy), rules.residual)),
+        (Reason.OVERSHOOT, _ramp(beyond, rules.overshoot)),
+    )
+    weight = np.ones_like(sure)
+    least = np.full_like(sure, 0.5)
+    reason = np.full(sure.shape, Reason.RESTORED, np.uint8)
+    for name, factor in factors:
+        reason[factor < least] = name
+        np.minimum(least, factor, out=least)
+        weight *= factor
+    weight = uniform_filter(weight, 3, mode="nearest")
+    weight[weight < 1 / 64] = 0
+    if invalid is not None:
+        weight[invalid], reason[invalid] = 0, Reason.INVALID
+    return np.clip(weight, 0, 1), reason
+
+
+def _ramp(value: Float, ends: tuple[float, float]) -> Float:
+    """1 at ends[0], 0 at ends[1], smooth between."""
+    t = np.clip((value - np.float32(ends[1])) / np.float32(ends[0] - ends[1]), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def _overshoot(seen: Float, sharp: Float, radius: int, noise: float) -> Float:
+    """How far `sharp` lies beyond the local range of `seen`, in units of that range."""
+    size = 4 * radius + 1
+    low, high = seen, seen
+    for axis in (0, 1):
+        low = minimum_filter1d(low, size, axis=axis, mode="nearest")
+        high = maximum_filter1d(high, size, axis=axis, mode="nearest")
+    span = high - low + np.float32(4 * noise)
+    return np.maximum(np.maximum(sharp - high, low - sharp), 0) / span
+
+
+@njit(cache=True, nogil=True)
+def _confidence(motion, back, out):  # type: ignore[no-untyped-def]
+    _, h, w = motion.shape
+    for y in range(h):
+        for x in range(w):
+            dy, dx = motion[0, y, x], motion[1, y, x]
+            fy, fx = np.floor(dy), np.floor(dx)
+            i, j = y + int(fy), x + int(fx)
+            a, b = dy - fy, dx - fx
+            i2, j2 = i + (1 if a > 0 else 0), j + (1 if b > 0 else 0)
+            if i < 0 or j < 0 or i2 >= h or j2 >= w:
+                out[y, x] = np.float32(0)
+                continue
+            error = np.float32(0)
+            for k in range(2):
+                top = (1 - b) * back[k, i, j] + b * back[k, i, j2]
+                bottom = (1 - b) * back[k, i2, j] + b * back[k, i2, j2]
+                gap = motion[k, y, x] + (1 - a) * top + a * bottom
+                error += np.float32(gap * gap)
+            unit = np.float32(0.5) + np.float32(0.05) * np.sqrt(dy * dy + dx * dx)
+            out[y, x] = np.float32(1) / (np.float32(1) + error / (unit * unit))

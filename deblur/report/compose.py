@@ -1,0 +1,128 @@
+"""From a run in the archive to the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur.gradients import sobel, temporal_difference
+from deblur.light import luma
+from deblur.plan import Parameters, frame_infos
+from deblur.provenance import environment
+from deblur.report.html import FrameRow, Report, render_report
+from deblur.store import SequenceStore
+from deblur.survey import dequantise
+from deblur.upkeep import frame_records
+
+CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
+
+
+def psnr(image: NDArray[Any], truth: NDArray[Any]) -> float:
+    """Peak signal-to-noise ratio in dB of integer codes (c, y, x), `CUT` pixels of border left out."""
+    inner = (..., slice(CUT, -CUT), slice(CUT, -CUT))
+    error = np.mean((image[inner].astype(np.float64) - truth[inner]) ** 2) / np.iinfo(image.dtype).max ** 2
+    return float(-10 * np.log10(max(error, 1e-12)))
+
+
+def compose_report(
+    store: SequenceStore, run_id: str, *, truth: Sequence[NDArray[Any]] | None = None
+) -> Report:
+    """The report of one run. `truth`: the sharp frames (c, y, x), where they are known."""
+    run, source = store.run(run_id), store.source
+    p, infos = Parameters.load(run.parameters), frame_infos(source)
+    linked = store.survey_part("linked", 0, len(infos))
+    t = _shown(linked)
+    other = min(t + 1, len(infos) - 1)
+    frames = [source.read(k, k + 1)[0] for k in (t, other)]
+    lumas = [luma(frame, p.light) for frame in frames]
+    motion = dequantise(run.read("motion/forward", t, t + 1)[0])
+    records, noise = frame_records(store, run_id), store.survey_part("noise", 0, len(infos))
+    rows = tuple(
+        _row(store, run_id, k, infos[k].name, records[k]["weight"], noise[k], truth)
+        for k in range(len(infos))
+    )
+    return Report(
+        title=f"{source.header.name}, deblurred",
+        summary=f"{len(infos)} frames of {source.header.shape[2]} × {source.header.shape[1]} pixels, {run_id}",
+        light=p.light,
+        names=(infos[t].name, infos[other].name),
+        originals=(frames[0], frames[1]),
+        restored=run.read("0", t, t + 1)[0],
+        gradient=sobel(lumas[0]),
+        difference=temporal_difference(lumas[0], lumas[1]),
+        motion=motion,
+        path=motion * np.float32(p.exposure.scale(infos[t], infos[other])),
+        exposure_fraction=p.exposure.fraction,
+        weight=run.read("quality/weight", t, t + 1)[0].astype(np.float32) / 255,
+        reason=run.read("quality/reason", t, t + 1)[0],
+        frames=rows,
+        provenance=_provenance(store, run_id, p),
+        truth=truth[t] if truth is not None else None,
+    )
+
+
+def write_report(
+    path: Path, store: SequenceStore, run_id: str, *, truth: Sequence[NDArray[Any]] | None = None
+) -> None:
+    """The report as one HTML file."""
+    path.write_text(render_report(compose_report(store, run_id, truth=truth)), encoding="utf-8")
+
+
+def _shown(linked: NDArray[np.bool_]) -> int:
+    """The frame to show: the one nearest the middle that has a next one."""
+    places = np.flatnonzero(linked)
+    middle = len(linked) / 2
+    return int(min(places, key=lambda t: abs(t - middle))) if len(places) else 0
+
+
+def _row(
+    store: SequenceStore,
+    run_id: str,
+    t: int,
+    name: str,
+    weight: float,
+    noise: float,
+    truth: Sequence[NDArray[Any]] | None,
+) -> FrameRow:
+    if truth is None:
+        return FrameRow(name, weight, float(noise))
+    before, after = store.source.read(t, t + 1)[0], store.run(run_id).read("0", t, t + 1)[0]
+    return FrameRow(name, weight, float(noise), psnr(before, truth[t]), psnr(after, truth[t]))
+
+
+def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:
+    records = list(store.run(run_id).ledger().finished().values())
+    seconds = {
+        stage: sum(r.get("cpu_seconds", 0.0) for r in records if r.get("stage") == stage)
+        for stage in ("motion", "restore")
+    }
+    megapixels = store.source.shape[0] * store.source.shape[2] * store.source.shape[3] / 1e6
+    here = environment()
+    return {
+        "Run": {"run": run_id, "sequence": store.id, "source digest": store.source.digest},
+        "Parameters": {
+            "exposure fraction": f"{p.exposure.fraction:.4g} ({p.exposure.origin})",
+            "transfer": p.light.transfer,
+            "motion": f"{p.motion_method}, halo {p.motion_halo} px",
+            "restoration": f"{p.restore.method}, halo {p.restore_halo} px",
+            "window": f"{p.window} px",
+        },
+        "Versions": {
+            "deblur": here["deblur"],
+            "commit": here["commit"],
+            "Python": here["python"],
+            **here["packages"],
+        },
+        "Cost": {
+            **{
+                f"{stage}, CPU s per megapixel": f"{value / megapixels:.2f}"
+                for stage, value in seconds.items()
+            },
+            "largest process": f"{max((r.get('peak_bytes', 0) for r in records), default=0) / 2**20:.0f} MiB",
+            "units": len(records),
+        },
+    }

@@ -1,0 +1,190 @@
+"""Restoration of frames with the help of their neighbours: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur import deconv, paths, quality
+from deblur.deconv.model import AlongPath, Solver
+from deblur.errors import ArrayError, ConfigError
+from deblur.light import Light, decode, luma, merge, resolve
+from deblur.survey import Survey, dequantise, quantise, refine, survey
+from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
+
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A frame beside the one to restore.
+
+    `frame`: (c, y, x) linear light. `motion`: (2, y, x) pixels, from the frame to restore to this one; `back`: from
+    this one to the frame to restore, on this one's grid. `scale`: exposure time / signed time to this frame:
+    +fraction for the next frame, -fraction for the previous one.
+    """
+
+    frame: Float
+    motion: Float
+    back: Float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSettings:
+    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own."""
+
+    method: str = "variational"
+    iterations: int | None = None
+    regularisation: float | None = None
+
+    def solver(self) -> Solver:
+        """The method with these settings. Raises ConfigError when it is unknown."""
+        return deconv.solver(self.method, iterations=self.iterations, regularisation=self.regularisation)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredWindow:
+    """`image`: (c, y, x) linear light; `weight`: (y, x) in [0, 1]; `reason`: (y, x) uint8, see `Reason`."""
+
+    image: Float
+    weight: Float
+    reason: Bytes
+    iterations: Iterations
+
+
+def restore_halo(settings: RestoreSettings, longest_path: float) -> int:
+    """Pixels that a window must read beyond its core so that it agrees with the whole frame."""
+    return 32 + int(np.ceil(3 * longest_path))
+
+
+def restore_window(
+    frame: Float,
+    neighbours: tuple[Neighbour, ...],
+    *,
+    noise: float,
+    settings: RestoreSettings,
+    invalid: Bool | None = None,
+) -> RestoredWindow:
+    """Restore one window of one frame, (c, y, x) linear light, with the motion to its neighbours."""
+    shape = frame.shape[1:]
+    if not neighbours:
+        reason = np.full(shape, Reason.NO_NEIGHBOUR, np.uint8)
+        return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
+    chosen = settings.solver()
+    sure = [quality.confidence(n.motion, n.back) for n in neighbours]
+    path = paths.exposure_path([n.motion for n in neighbours], [n.scale for n in neighbours], sure)
+    model = AlongPath(path)
+    trust = None if invalid is None else (~invalid).astype(np.float32)
+    records, planes = [], []
+    for plane in frame:
+        clean = plane if invalid is None else np.where(invalid, np.float32(0), plane)
+        restored, record = chosen.solve(np.ascontiguousarray(clean), model, noise=noise, trust=trust)
+        planes.append(restored)
+        records.append(record)
+    image = np.stack(planes)
+    weight, reason = quality.gate(
+        frame, image, path, np.max(sure, axis=0), noise=noise, invalid=invalid, rules=quality.Gate()
+    )
+    worst = max(records, key=lambda record: record.change)
+    return RestoredWindow(image, weight, reason, worst)
+
+
+def restore(
+    frames: NDArray[Any],
+    *,
+    exposure_fraction: float | None = None,
+    transfer: str = "auto",
+    method: str = "variational",
+    motion_method: str = "variational",
+    settings: RestoreSettings | None = None,
+) -> Restoration:
+    """Take the motion blur out of a stack of frames from one camera.
+
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
+    `exposure_fraction`: exposure time × frame rate, in (0, 1]. `transfer`: "srgb", "linear" or "auto" (8-bit images
+    as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`; `motion_method`: one from
+    `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method goes before `method`.
+    Every frame is restored along the path that the motion to its neighbours gives; where the evidence is weak a pixel
+    keeps its source value, and `weight` and `reason` of the result say so. The whole frame is one window: an archive
+    job computes the same from tiles.
+
+    Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the opposite
+    of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong setting.
+    After Kim & Lee 2015 (doi:10.1109/CVPR.2015.7299181) and Dai & Wu 2008 (doi:10.1109/CVPR.2008.4587582).
+
+    >>> rng = np.random.default_rng(0)
+    >>> view = rng.random((48, 64), np.float32)
+    >>> restore(np.stack([view, view]), exposure_fraction=0.5).weight.max()
+    np.float32(0.0)
+    """
+    stack = _checked(frames)
+    fraction = _checked_fraction(exposure_fraction)
+    chosen = settings or RestoreSettings(method=method)
+    chosen.solver()
+    light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
+    found = survey(stack, light=light, motion_method=motion_method)
+    forward, backward = _motion(stack, found, light, motion_method)
+    out = np.empty_like(stack)
+    weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
+    reason = np.zeros(weight.shape, np.uint8)
+    records = []
+    for t, codes in enumerate(stack):
+        beside = []
+        if found.linked[t]:
+            beside.append(Neighbour(decode(stack[t + 1], light), forward[t], backward[t + 1], fraction))
+        if t > 0 and found.linked[t - 1]:
+            beside.append(Neighbour(decode(stack[t - 1], light), backward[t], forward[t - 1], -fraction))
+        window = restore_window(
+            decode(codes, light), tuple(beside), noise=float(found.noise[t]), settings=chosen
+        )
+        weight[t], reason[t] = stored_weight(window.weight), window.reason
+        out[t] = merge(codes, window.image, weight[t], light)
+        records.append(window.iterations)
+    motion = np.where(found.linked[:, None, None, None], forward, -backward)
+    return Restoration(
+        out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
+    )
+
+
+def stored_weight(weight: Float) -> Float:
+    """Weights as they are stored, in steps of 1/255: an archive and `restore` merge with the same."""
+    return np.rint(weight * np.float32(255)) / np.float32(255)
+
+
+def _motion(stack: NDArray[Any], found: Survey, light: Light, method: str) -> tuple[Float, Float]:
+    """Motion to the next and to the previous frame, (t, 2, y, x) each, as the store would give it."""
+    forward = np.zeros((len(stack), 2, *stack.shape[2:]), np.float32)
+    backward = np.zeros_like(forward)
+    for t in np.flatnonzero(found.linked):
+        here, there = luma(stack[t], light), luma(stack[t + 1], light)
+        for field, a, b, coarse, at in (
+            (forward, here, there, found.forward[t], t),
+            (backward, there, here, found.backward[t + 1], t + 1),
+        ):
+            fine = refine(a, b, coarse, reduction=found.reduction, y0=0, x0=0, method=method)
+            field[at] = dequantise(quantise(fine))
+    return forward, backward
+
+
+def _checked(frames: NDArray[Any]) -> NDArray[Any]:
+    stack = np.ascontiguousarray(frames)
+    if stack.ndim not in (3, 4) or stack.size == 0:
+        raise ArrayError(f"frames of shape {stack.shape} can't be restored: use (t, y, x) or (t, c, y, x)")
+    if len(stack) < 2:
+        raise ArrayError("one frame alone can't be restored yet: give at least two neighbouring frames")
+    if stack.dtype.kind == "f" and not np.isfinite(stack).all():
+        bad = int(np.flatnonzero(~np.isfinite(stack).reshape(len(stack), -1).all(axis=1))[0])
+        raise ArrayError(f"frame {bad} holds NaN or infinity: fill what is unknown first")
+    return stack if stack.ndim == 4 else stack[:, None]
+
+
+def _checked_fraction(fraction: float | None) -> float:
+    if fraction is None:
+        raise ConfigError("exposure_fraction is missing: give exposure time × frame rate, such as 0.5 for 180°")
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"exposure_fraction is {fraction}: it must be above 0 and at most 1")
+    return float(fraction)

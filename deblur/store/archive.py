@@ -1,0 +1,207 @@
+"""An archive folder and the sequences in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from deblur.errors import StoreError
+from deblur.store import survey
+from deblur.store.durable import read_json, settle_folders, write_json
+from deblur.store.lease import Lease
+from deblur.store.run import RunSpec, RunStore
+from deblur.store.slug import slug, suffixed
+from deblur.store.source import SourceStore
+
+FORMAT = 1
+SUFFIX = ".ome.zarr"
+_RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+class Archive:
+    """A folder with `archive.json` and `sequences/`. Opening reads one small file; pickled by its path
+    only."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Archive, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Archive({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: str | Path) -> Archive:
+        """Make an archive, or open the one that is there.
+
+        Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
+        """
+        archive = cls(path)
+        if (archive.path / "archive.json").exists():
+            return cls.open(path)
+        try:
+            archive.path.mkdir(parents=True, exist_ok=True)
+            if any(
+                entry.name != "sequences"
+                for entry in archive.path.iterdir()
+                if not entry.name.startswith(".")
+            ):
+                raise StoreError(f"{archive.path} is not empty and not an archive: choose another folder")
+            (archive.path / "sequences").mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
+        write_json(archive.path / "archive.json", {"format": FORMAT, "id": str(uuid.uuid4())})
+        settle_folders([archive.path])
+        return archive
+
+    @classmethod
+    def open(cls, path: str | Path) -> Archive:
+        """Open an archive. Raises StoreError where there is none, or one of a later format."""
+        archive = cls(path)
+        if archive._meta.get("format") != FORMAT or not isinstance(archive._meta.get("id"), str):
+            raise StoreError(
+                f"{archive.path} has archive format {archive._meta.get('format')}: update deblur"
+            )
+        return archive
+
+    @cached_property
+    def _meta(self) -> dict[str, Any]:
+        return read_json(self.path / "archive.json", what="archive")
+
+    @property
+    def id(self) -> str:
+        """The archive's own id, whatever its folder is called today."""
+        return str(self._meta["id"])
+
+    def id_of(self, name: str) -> str:
+        """The id that the sequence called `name` has, or would get here."""
+        plain = slug(name)
+        taken = {entry.lower(): entry for entry in self._folders()}.get(plain.lower())
+        return suffixed(name) if taken is not None and taken != plain else plain
+
+    def sequence(self, sequence_id: str) -> SequenceStore:
+        """The sequence with this id, ingested or not. Raises StoreError for what can't be an id."""
+        if slug(sequence_id) != sequence_id and not re.fullmatch(
+            r"[A-Za-z0-9_.-]+~[0-9a-f]{12}", sequence_id
+        ):
+            raise StoreError(
+                f"{sequence_id!r} can't be the id of a sequence: see `deblur status` for those there are"
+            )
+        return SequenceStore(self.path / "sequences" / sequence_id)
+
+    def sequences(self) -> tuple[str, ...]:
+        """The ids of the sequences whose ingest has finished, sorted."""
+        return tuple(entry for entry in sorted(self._folders()) if self.sequence(entry).source.exists)
+
+    def discard(self) -> None:
+        """Remove an archive that holds no sequence; one that does is left alone."""
+        if not self.sequences():
+            shutil.rmtree(self.path / "sequences", ignore_errors=True)
+            (self.path / "archive.json").unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def _folders(self) -> list[str]:
+        try:
+            return [
+                entry.name for entry in os.scandir(self.path / "sequences") if not entry.name.startswith(".")
+            ]
+        except FileNotFoundError:
+            return []
+
+
+class SequenceStore:
+    """Everything of one sequence: its source, survey, lease, runs and which of them is published."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SequenceStore, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"SequenceStore({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """What the source called this sequence."""
+        return self.source.header.name
+
+    @cached_property
+    def source(self) -> SourceStore:
+        return SourceStore(self.path / f"source{SUFFIX}")
+
+    @property
+    def survey_path(self) -> Path:
+        return self.path / "survey"
+
+    def has_survey(self) -> bool:
+        return (self.survey_path / "zarr.json").is_file()
+
+    def write_survey(self, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
+        """Store the survey, whole or not at all; returns its digest. An earlier one is replaced."""
+        return survey.write_survey(self.survey_path, arrays, attrs)
+
+    def read_survey(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """(arrays, plain values); StoreError where there is none or it is damaged."""
+        return survey.read_survey(self.survey_path)
+
+    def survey_part(self, name: str, t0: int, t1: int) -> NDArray[Any]:
+        """Rows t0..t1 of one array of the survey."""
+        return survey.read_survey_part(self.survey_path, name, t0, t1)
+
+    def survey_attrs(self) -> dict[str, Any]:
+        """The survey's plain values, without its arrays."""
+        return survey.read_survey_attrs(self.survey_path)
+
+    def survey_digest(self) -> str:
+        return survey.read_survey_digest(self.survey_path)
+
+    def runs(self) -> tuple[str, ...]:
+        """The ids of all runs, finished or not, sorted."""
+        return tuple(
+            sorted(path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
+        )
+
+    def run_path(self, run_id: str) -> Path:
+        if not _RUN_ID.fullmatch(run_id):
+            raise StoreError(f"{run_id!r} can't name a run: use letters, digits, dot, dash, underscore")
+        return self.path / "runs" / f"{run_id}{SUFFIX}"
+
+    def create_run(self, run_id: str, spec: RunSpec) -> RunStore:
+        """Make a run's store, or open the same one again (see `RunStore.create`)."""
+        return RunStore.create(self.run_path(run_id), spec)
+
+    def run(self, run_id: str) -> RunStore:
+        """An existing run. Raises StoreError naming those there are."""
+        run = RunStore(self.run_path(run_id))
+        if not run.exists:
+            raise StoreError(
+                f"sequence {self.id} has no run {run_id!r}; it has: {', '.join(self.runs()) or 'none'}"
+            )
+        return run
+
+    def current(self) -> str | None:
+        """The id of the published run, if any."""
+        path = self.path / "current.json"
+        if not path.exists():
+            return None
+        run = read_json(path, what="publication").get("run")
+        return None if run is None else str(run)
+
+    def lease(self) -> Lease:
+        """The right to work on this sequence; `acquire` it."""
+        return Lease(self.path)

@@ -1,0 +1,150 @@
+"""Is a store what its records say? Every shard is read and hashed; a file's existence proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deblur.errors import StoreError
+from deblur.store.arrays import ShardedArray
+from deblur.store.durable import read_json, sha256_file
+from deblur.store.run import SEAL, RunStore
+from deblur.store.shards import Grid, index_of, key_of, missing_chunks
+from deblur.store.source import SourceStore
+
+Kind = Literal["metadata", "unrecorded", "missing", "changed", "incomplete", "unexpected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `shard`: the key of the shard, empty for metadata. `unit`: the key of the unit
+    that wrote it, where the ledger says so: computing it again repairs the shard."""
+
+    kind: Kind
+    shard: str
+    message: str
+    unit: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def verify_run(run: RunStore, *, progress: Callable[[int, int], None] | None = None) -> tuple[Problem, ...]:
+    """Everything that is wrong with a run: metadata that doesn't parse, shards that are not in the ledger,
+    missing, changed, or without some of their chunks. `progress(done, total)` counts shards."""
+    problems = list(_metadata(run))
+    if problems:
+        return tuple(problems)
+    grids = {name: grid for name, (grid, _, _) in run.spec.arrays().items()}
+    records = sorted(run.ledger().finished().values(), key=lambda record: float(record.get("at", 0)))
+    recorded = {key: (digest, str(r["key"])) for r in records for key, digest in r.get("shards", {}).items()}
+    total, done = run.expected_shards(), 0
+    for name, grid in grids.items():
+        for index in grid.indices():
+            problems += _shard(run.path, grid, key_of(name, index), recorded)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    problems += _unexpected(grids, recorded)
+    problems += _seal(run)
+    return tuple(problems)
+
+
+def verify_source(
+    source: SourceStore, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[Problem, ...]:
+    """Everything that is wrong with a source; what is damaged here must come back from the originals."""
+    try:
+        if source.list_digest() != source.digest:
+            return (
+                Problem("metadata", "", f"{source.path}: the lists don't give the root digest: ingest again"),
+            )
+        count, _, height, width = source.shape
+        digests = source.shard_digests(0, count)
+    except StoreError as error:
+        return (Problem("metadata", "", str(error)),)
+    recorded = {key: (digest, "") for key, digest in digests.items()}
+    problems: list[Problem] = []
+    for done, key in enumerate(digests, 1):
+        problems += _shard(source.path, source.grid, key, recorded)
+        if progress is not None:
+            progress(done, len(digests))
+    return tuple(problems)
+
+
+def _metadata(run: RunStore) -> Iterator[Problem]:
+    """The run's own description, and every array against it."""
+    try:
+        expected = run.spec.arrays()
+        image = read_json(run.path / "zarr.json", what="run")["attributes"]["ome"]["multiscales"][0]
+        paths = [level["path"] for level in image["datasets"]]
+    except (StoreError, KeyError, IndexError, TypeError) as error:
+        yield Problem("metadata", "", f"{run.path}: metadata is damaged ({error})")
+        return
+    if paths != [str(level) for level in range(run.spec.levels)]:
+        yield Problem(
+            "metadata", "", f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
+        )
+    for name, (grid, dtype, _) in expected.items():
+        array = ShardedArray(run.path, name)
+        try:
+            if array.grid != grid or array.dtype != dtype:
+                yield Problem(
+                    "metadata", "", f"array {name!r} of run {run.id} is not laid out as the run says"
+                )
+        except StoreError as error:
+            yield Problem("metadata", "", str(error))
+
+
+def _shard(root: Path, grid: Grid, key: str, recorded: Mapping[str, tuple[str, str]]) -> Iterator[Problem]:
+    if key not in recorded:
+        yield Problem("unrecorded", key, f"shard {key} is in no record: its unit has not finished")
+        return
+    digest, unit = recorded[key]
+    path = root / key
+    if not path.is_file():
+        yield Problem("missing", key, f"shard {key} is missing", unit or None)
+    elif sha256_file(path) != digest:
+        yield Problem(
+            "changed",
+            key,
+            f"shard {key} is not what was written: its bytes have another sha256",
+            unit or None,
+        )
+    else:
+        try:
+            absent = missing_chunks(path, grid, index_of(key)[1])
+        except StoreError as error:
+            yield Problem("incomplete", key, str(error), unit or None)
+            return
+        if absent:
+            yield Problem(
+                "incomplete",
+                key,
+                f"shard {key} lacks {absent} chunks, which would read as zeros",
+                unit or None,
+            )
+
+
+def _unexpected(grids: Mapping[str, Grid], recorded: Mapping[str, tuple[str, str]]) -> Iterator[Problem]:
+    """Records of shards that the run can't have."""
+    for key, (_, unit) in recorded.items():
+        try:
+            name, index = index_of(key)
+        except StoreError:
+            name, index = "", ()
+        grid = grids.get(name)
+        if grid is None or len(index) != len(grid.counts) or any(i >= n for i, n in zip(index, grid.counts)):  # noqa: B905
+            yield Problem("unexpected", key, f"the ledger names a shard {key} that the run can't have", unit)
+
+
+def _seal(run: RunStore) -> Iterator[Problem]:
+    """A published run must still have the ledger that it was published with."""
+    if run.sealed:
+        sealed = read_json(run.path / SEAL, what="seal").get("digest")
+        if sealed != run.digest():
+            yield Problem(
+                "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
+            )

@@ -1,0 +1,138 @@
+"""The survey: one cheap pass over reduced whole frames, in which everything global is decided once.
+
+Windows must not estimate anything for themselves that their neighbours would estimate differently. So how far things
+move, which frames belong together and how noisy each frame is are settled here, before the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur.errors import ArrayError
+from deblur.estimate import noise_level
+from deblur.light import Light, decode, luma
+from deblur.motion import estimate_motion, estimate_motion_pair
+from deblur.motion.pyramid import reduce, upsample
+from deblur.types import Bool, Float
+
+NUMERICS_VERSION = 1
+LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
+LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
+QUANTUM = 64  # stored motion counts in 1/64 px
+NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over a sequence of t frames found.
+
+    `reduction`: the power of two by which frames were reduced. `forward`, `backward`: (t, 2, h, w) float32, motion
+    from each frame to the next and to the previous one, on the reduced grid, in full-resolution pixels; zero where
+    there is none. `linked`: (t,) bool, whether a frame and the next one show the same scene, neighbours in time.
+    `noise`: (t,) float32, standard deviation in linear light. `longest`: the longest displacement found, in pixels.
+    """
+
+    reduction: int
+    forward: Float
+    backward: Float
+    linked: Bool
+    noise: Float
+    longest: float
+
+
+def reduction_for(height: int, width: int) -> int:
+    """The power of two that brings the longer side to at most `LONGEST_SIDE`."""
+    factor = 1
+    while max(height, width) > factor * LONGEST_SIDE:
+        factor *= 2
+    return factor
+
+
+def survey(
+    frames: Iterable[NDArray[Any]],
+    *,
+    light: Light,
+    motion_method: str,
+    gaps: Sequence[bool] | None = None,
+) -> Survey:
+    """Survey a sequence.
+
+    `frames`: arrays (c, y, x) of codes in order of time, all alike; only two are held at once. `gaps[t]`: frames t
+    and t + 1 are further apart in time than one frame interval, so they are not linked. Raises ArrayError for no
+    frame or unlike ones.
+
+    >>> rng = np.random.default_rng(0)
+    >>> view = rng.random((1, 64, 80), np.float32)
+    >>> found = survey([view, view], light=Light(0, 1, "linear"), motion_method="variational")
+    >>> found.linked.tolist(), found.longest
+    ([True, False], 0.0)
+    """
+    forward: list[Float] = []
+    backward: list[Float] = []
+    linked: list[bool] = []
+    noise: list[float] = []
+    previous: Float | None = None
+    factor = 0
+    shape: tuple[int, ...] | None = None
+    for index, frame in enumerate(frames):
+        if shape is None:
+            shape = frame.shape
+            factor = reduction_for(*shape[-2:])
+        elif frame.shape != shape:
+            raise ArrayError(f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size")
+        reduced = reduce(luma(frame, light), factor)
+        noise.append(_noise(frame, light))
+        nothing = np.zeros((2, *reduced.shape), np.float32)
+        forward.append(nothing)
+        backward.append(nothing)
+        linked.append(False)
+        if previous is not None and not (gaps is not None and gaps[index - 1]):
+            pair = estimate_motion_pair(previous, reduced, method=motion_method)
+            if not pair.cut:
+                linked[index - 1] = True
+                forward[index - 1] = pair.forward * np.float32(factor)
+                backward[index] = pair.backward * np.float32(factor)
+        previous = reduced
+    if shape is None:
+        raise ArrayError("no frames to survey: give at least one")
+    fields = np.stack(forward), np.stack(backward)
+    longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
+    return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest)
+
+
+def refine(reference: Float, moving: Float, coarse: Float, *, reduction: int, y0: int, x0: int, method: str) -> Float:
+    """Motion of one window from the survey's coarse field.
+
+    `reference`, `moving`: (y, x) encoded luma of the window, whose upper left pixel is (y0, x0) in the frame.
+    `coarse`: (2, h, w), the survey's field for this pair. Returns (2, y, x) float32.
+    """
+    height, width = reference.shape
+    initial = upsample(coarse, factor=reduction, y0=y0, x0=x0, height=height, width=width)
+    return estimate_motion(reference, moving, method=method, initial=initial, levels=window_levels(reduction))
+
+
+def window_levels(reduction: int) -> int:
+    """Pyramid levels that windows work on: from the survey's resolution, or 1/8, to the full one."""
+    return min(reduction.bit_length(), LEVELS)
+
+
+def quantise(motion: Float) -> NDArray[np.int16]:
+    """Motion as it is stored: int16, 1/64 px, held within ±511 px."""
+    return np.clip(np.rint(motion * np.float32(QUANTUM)), -32767, 32767).astype(np.int16)
+
+
+def dequantise(stored: NDArray[np.int16]) -> Float:
+    """Motion as restoration sees it, in the first run and in every later one."""
+    return stored.astype(np.float32) / np.float32(QUANTUM)
+
+
+def _noise(frame: NDArray[Any], light: Light) -> float:
+    _, height, width = frame.shape
+    y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
+    crop = decode(frame[:, y : y + NOISE_SIDE, x : x + NOISE_SIDE], light)
+    return float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))

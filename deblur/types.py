@@ -1,0 +1,113 @@
+"""Small frozen value objects that the layers hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+class Reason(IntEnum):
+    """Why a pixel kept its source value (in whole or in part); the values are stored in quality/reason."""
+
+    RESTORED = 0  #: nothing held the restoration back
+    STILL = 1  #: the path is too short to have blurred anything
+    NO_NEIGHBOUR = 2  #: no frame beside it shows the same scene: first light needs one
+    UNCERTAIN = 3  #: motion forward and backward contradict each other, or leave the frame
+    RESIDUAL = 4  #: blurring the restored frame again does not give the source
+    OVERSHOOT = 5  #: the restored value left the range of the source around it
+    SATURATED = 6  #: the sensor clipped here, so its light is unknown
+    INVALID = 7  #: not a number in the source
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its standard uncertainty."""
+
+    value: float
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Motion between two frames, both ways.
+
+    `forward`, `backward`: (2, y, x) float32, (dy, dx) in pixels; `b[p + forward[p]] ≈ a[p]`.
+    `confidence`: (y, x) float32 in [0, 1], on the grid of `a`. `occluded`: (y, x) bool: seen in `a` only.
+    `cut`: the two frames don't show the same scene; the fields are then zero.
+    """
+
+    forward: Float
+    backward: Float
+    confidence: Float
+    occluded: Bool
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Iterations:
+    """What the solver did for one frame: how many steps, the last relative change, the reblur residual (rms)."""
+
+    count: int
+    change: float
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What `deblur.restore` returns.
+
+    `frames`: shape and dtype of the input. `weight`: (t, y, x) float32, 1 restored, 0 source kept.
+    `reason`: (t, y, x) uint8, see `Reason`. `motion`: (t, 2, y, x) float32, pixels per frame interval.
+    `noise`: (t,) float32, standard deviation as a fraction of full range. `iterations`: one record a frame.
+    """
+
+    frames: NDArray[Any]
+    weight: Float
+    reason: Bytes
+    motion: Float
+    exposure_fraction: float
+    noise: Float
+    iterations: tuple[Iterations, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """What a reader knows of one frame without decoding it.
+
+    `name`: how the source calls it (a file name, or `clip.mp4#17`). `time`, `exposure_time`: seconds, where known.
+    """
+
+    name: str
+    time: float | None = None
+    exposure_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceHeader:
+    """What a reader knows of a sequence without decoding it.
+
+    `shape`: (c, y, x). `dtype`: NumPy's name, native byte order. `bits`: significant bits of integer data,
+    where the file says so. `transfer`: "srgb" or "linear" where the file says so, else None.
+    `exposure_fraction`: where the file gives it (shutter angle / 360). `pixel_size`: (y, x) and its unit.
+    `metadata`: free, JSON-able, carried through.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: str
+    channels: tuple[str, ...]
+    bits: int | None = None
+    frame_rate: float | None = None
+    exposure_fraction: float | None = None
+    transfer: str | None = None
+    pixel_size: tuple[float, float, str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,244 @@
+"""One work unit: the only place where maths meets storage.
+
+`run_unit` is what every executor runs, in whatever process. It takes a descriptor of a few hundred bytes, reads what
+it needs from the stores, writes whole shards, and returns a record of a kilobyte for the ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur.gradients import sobel, temporal_difference
+from deblur.light import decode, luma, merge
+from deblur.plan import Parameters, Unit, frame_infos
+from deblur.sequence import Neighbour, restore_window
+from deblur.store import Archive, RunStore, SequenceStore, halve
+from deblur.survey import dequantise, quantise, refine
+from deblur.tiling import Box, Window, windows
+from deblur.types import Float, FrameInfo, Iterations, Reason
+
+Codes = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A unit and where it belongs. `parent`: the run whose shards hold this very result already."""
+
+    archive: str
+    sequence: str
+    run: str
+    unit: Unit
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every unit of a run shares: opened stores and the parameters."""
+
+    sequence: SequenceStore
+    run: RunStore
+    parameters: Parameters
+    infos: tuple[FrameInfo, ...]
+    linked: NDArray[np.bool_]
+    noise: Float
+
+    def link(self, t: int, other: int) -> bool:
+        """Whether frames t and t ± 1 exist and show the same scene."""
+        return 0 <= min(t, other) and max(t, other) < len(self.infos) and bool(self.linked[min(t, other)])
+
+
+def run_unit(task: Task) -> dict[str, Any]:
+    """Compute one unit and write its shards; safe to repeat. Returns its record for the ledger."""
+    began, cpu = time.time(), time.process_time()
+    context = _context(task.archive, task.sequence, task.run)
+    unit = task.unit
+    if task.parent is not None:
+        shards, told = _carry(context, task), {"carried_from": task.parent}
+    elif unit.stage == "motion":
+        shards, told = _motion(context, unit)
+    else:
+        shards, told = _restore(context, unit)
+    return {
+        "key": unit.key,
+        "stage": unit.stage,
+        "frames": [unit.t0, unit.t1],
+        "box": asdict(unit.box),
+        "halo": context.parameters.halo(unit.stage),
+        "shards": shards,
+        **told,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "began": began,
+        "seconds": round(time.time() - began, 4),
+        "cpu_seconds": round(time.process_time() - cpu, 4),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+@lru_cache(maxsize=4)
+def _context(archive: str, sequence: str, run: str) -> Context:
+    store = Archive.open(Path(archive)).sequence(sequence)
+    opened = store.run(run)
+    infos = frame_infos(store.source)
+    return Context(
+        store,
+        opened,
+        Parameters.load(opened.parameters),
+        infos,
+        store.survey_part("linked", 0, len(infos)),
+        store.survey_part("noise", 0, len(infos)),
+    )
+
+
+class _Frames:
+    """The frames around a unit, each decoded once; only the three that are needed are held."""
+
+    def __init__(self, read: Callable[[int], Any]) -> None:
+        self._read, self._held = read, dict[int, Any]()
+
+    def __call__(self, t: int) -> Any:
+        if t not in self._held:
+            self._held = {k: v for k, v in self._held.items() if abs(k - t) <= 2}
+            self._held[t] = self._read(t)
+        return self._held[t]
+
+
+def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any]]:
+    """Stage 1: motion from every frame to its two neighbours, window by window."""
+    p, source = context.parameters, context.sequence.source
+    _, height, width = source.header.shape
+    region = unit.box.grown(p.motion_halo, height, width)
+    tiles = windows(unit.box, height, width, size=p.window, halo=p.motion_halo)
+    lumas = _Frames(lambda t: luma(source.read(t, t + 1, region)[0], p.light))
+    count = unit.t1 - unit.t0
+    fields = {name: np.zeros((count, 2, *unit.box.shape), np.int16) for name in ("forward", "backward")}
+    for t in range(unit.t0, unit.t1):
+        for name, other in (("forward", t + 1), ("backward", t - 1)):
+            if not context.link(t, other):
+                continue
+            coarse = context.sequence.survey_part(name, t, t + 1)[0]
+            for tile in tiles:
+                view = tile.read.within(region)
+                found = refine(
+                    np.ascontiguousarray(lumas(t)[view]),
+                    np.ascontiguousarray(lumas(other)[view]),
+                    coarse,
+                    reduction=p.reduction,
+                    y0=tile.read.y0,
+                    x0=tile.read.x0,
+                    method=p.motion_method,
+                )
+                at = (t - unit.t0, slice(None), *tile.core.within(unit.box))
+                fields[name][at] = quantise(found[:, *tile.inner])
+    written: dict[str, str] = {}
+    for name, field in fields.items():
+        written |= context.run.write(f"motion/{name}", unit.t0, unit.box, field)
+    if "gradients" in p.outputs:
+        written |= _gradients(context, unit, lumas, region)
+    return written, {"longest": float(max(np.abs(f).max() for f in fields.values())) / 64}
+
+
+def _gradients(context: Context, unit: Unit, lumas: _Frames, region: Box) -> dict[str, str]:
+    """Spatial (Sobel) and temporal derivatives of the unit, for those who asked to keep them."""
+    inner = unit.box.within(region)
+    spatial, temporal = [], []
+    for t in range(unit.t0, unit.t1):
+        spatial.append(sobel(lumas(t))[:, *inner])
+        first, last = (n if context.link(t, n) else t for n in (t - 1, t + 1))
+        temporal.append(temporal_difference(lumas(first), lumas(last))[inner])
+    return context.run.write("gradients/spatial", unit.t0, unit.box, np.stack(spatial)) | context.run.write(
+        "gradients/temporal", unit.t0, unit.box, np.stack(temporal)
+    )
+
+
+def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any]]:
+    """Stage 2: restore every frame along its path, window by window, from the stored motion."""
+    p, source, run = context.parameters, context.sequence.source, context.run
+    channels, height, width = source.header.shape
+    region = unit.box.grown(p.restore_halo, height, width)
+    tiles = windows(unit.box, height, width, size=p.window, halo=p.restore_halo)
+    codes = _Frames(lambda t: source.read(t, t + 1, region)[0])
+    fields = {
+        name: _Frames(lambda t, name=name: run.read(f"motion/{name}", t, t + 1, region)[0])  # type: ignore[misc]
+        for name in ("forward", "backward")
+    }
+    count = unit.t1 - unit.t0
+    image = np.empty((count, channels, *unit.box.shape), source.header.dtype)
+    weight = np.zeros((count, *unit.box.shape), np.uint8)
+    reason = np.zeros((count, *unit.box.shape), np.uint8)
+    told = []
+    for t in range(unit.t0, unit.t1):
+        steps = []
+        for tile in tiles:
+            restored = _restore_tile(context, t, tile, region, codes, fields)
+            at = (t - unit.t0, *tile.core.within(unit.box))
+            view = tile.core.within(region)
+            share = np.rint(restored.weight[tile.inner] * 255).astype(np.uint8)
+            image[at[0], :, *at[1:]] = merge(
+                codes(t)[:, *view], restored.image[:, *tile.inner], share.astype(np.float32) / 255, p.light
+            )
+            weight[at], reason[at] = share, restored.reason[tile.inner]
+            steps.append(restored.iterations)
+        told.append(_frame_record(t, weight[t - unit.t0], reason[t - unit.t0], steps))
+    written = _write_pyramid(run, unit, image)
+    written |= run.write("quality/weight", unit.t0, unit.box, weight)
+    written |= run.write("quality/reason", unit.t0, unit.box, reason)
+    return written, {"quality": told}
+
+
+def _write_pyramid(run: RunStore, unit: Unit, image: Codes) -> dict[str, str]:
+    """The image and those smaller copies of it that this unit covers in whole chunks."""
+    written: dict[str, str] = {}
+    for level in range(run.spec.unit_levels):
+        written |= run.write(str(level), unit.t0, run.spec.level_box(unit.box, level), image)
+        image = halve(image)
+    return written
+
+
+def _restore_tile(
+    context: Context, t: int, tile: Window, region: Box, codes: _Frames, fields: dict[str, _Frames]
+) -> Any:
+    p = context.parameters
+    view = tile.read.within(region)
+
+    def light(at: int) -> Float:
+        return decode(codes(at)[:, *view], p.light)
+
+    def motion(name: str, at: int) -> Float:
+        return dequantise(fields[name](at)[:, *view])
+
+    beside = []
+    for there, back, other, sign in (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1)):
+        if context.link(t, other):
+            scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
+            beside.append(Neighbour(light(other), motion(there, t), motion(back, other), scale))
+    return restore_window(light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None)
+
+
+def _frame_record(t: int, weight: Codes, reason: Codes, steps: list[Iterations]) -> dict[str, Any]:
+    counts = np.bincount(reason.ravel(), minlength=len(Reason))
+    return {
+        "frame": t,
+        "weight": round(float(weight.mean()) / 255, 5),
+        "reasons": {r.name.lower(): int(counts[r]) for r in Reason if counts[r]},
+        "iterations": max(s.count for s in steps),
+        "residual": round(max(s.residual for s in steps), 6),
+    }
+
+
+def _carry(context: Context, task: Task) -> dict[str, str]:
+    """Take over shards that an earlier run computed from the same key, their digests checked."""
+    parent = context.sequence.run(str(task.parent))
+    shards: dict[str, str] = parent.ledger().finished()[task.unit.key]["shards"]
+    return context.run.copy_shards(parent, shards)
