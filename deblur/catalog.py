@@ -191,8 +191,6 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _insert(connection: sqlite3.Connection, store: SequenceStore) -> None:
-    rows = {"sequences": [sequence_row(store)], "runs": [run_row(store, run_id) for run_id in store.runs()]}
-    for table, found in rows.items():
-        for row in found:
-            values = astuple(row)
-            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    runs = [("runs", astuple(run_row(store, run_id))) for run_id in store.runs()]
+    for table, values in [("sequences", astuple(sequence_row(store))), *runs]:
+        connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)

@@ -67,15 +67,36 @@ def _serial(task: Task, done: Callable[[Task, Record], None], work: Callable[[Ta
 def _distributed(
     tasks: Iterator[Task], client: Client, done: Callable[[Task, Record], None], work: Callable[[Task], Record]
 ) -> Iterator[Failure]:
-    """A bounded number of futures in flight, each released as soon as its record is in."""
+    """A bounded number of futures in flight; then those alone that were on a worker when it died.
+
+    Dask blames every task that a dying worker had been given, so the innocent get a second hearing, one at a time.
+    """
+    threads = sum(client.nthreads().values()) or 1
+    suspects: list[Failure] = []
+    for failure in _stream(tasks, client, IN_FLIGHT * threads, done, work):
+        if failure.error.startswith("KilledWorker"):
+            log.warning("%s is tried again alone", failure)
+            suspects.append(failure)
+        else:
+            yield failure
+    yield from _stream((suspect.task for suspect in suspects), client, 1, done, work)
+
+
+def _stream(
+    tasks: Iterator[Task],
+    client: Client,
+    in_flight: int,
+    done: Callable[[Task, Record], None],
+    work: Callable[[Task], Record],
+) -> Iterator[Failure]:
+    """Keep `in_flight` futures going, each released as soon as its record is in."""
     from distributed import as_completed
 
     def submit(task: Task) -> Any:
         # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
         return client.submit(work, task, pure=False, retries=ATTEMPTS - 1)
 
-    threads = sum(client.nthreads().values()) or 1
-    waiting = {future: task for task in islice(tasks, IN_FLIGHT * threads) for future in [submit(task)]}
+    waiting = {submit(task): task for task in islice(tasks, in_flight)}
     arriving = as_completed(list(waiting))
     try:
         for future in arriving:

@@ -60,12 +60,16 @@ def _columns(image: NDArray[Any], y: int, smooth: Float, slope: Float, even: Flo
 
 
 @njit(cache=True, nogil=True)
-def _sobel3(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> None:
+def _sobel3(image: NDArray[Any], out: Float) -> None:
     height, width = image.shape
     two = np.float32(2.0)
     even, odd = np.empty(width + 2, np.float32), np.empty(width + 2, np.float32)
     for y in range(height):
-        _columns(image, y, smooth, slope, even, odd)
+        p, q, r = image[_mirror(y - 1, height)], image[y], image[_mirror(y + 1, height)]
+        for x in range(width):
+            a, b, c = np.float32(p[x]), np.float32(q[x]), np.float32(r[x])
+            even[x + 1] = a + c + two * b
+            odd[x + 1] = c - a
         _extend(even, 1, width)
         _extend(odd, 1, width)
         dy, dx = out[0, y], out[1, y]
@@ -75,12 +79,18 @@ def _sobel3(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> Non
 
 
 @njit(cache=True, nogil=True)
-def _sobel5(image: NDArray[Any], smooth: Float, slope: Float, out: Float) -> None:
+def _sobel5(image: NDArray[Any], out: Float) -> None:
     height, width = image.shape
     two, four, six = np.float32(2.0), np.float32(4.0), np.float32(6.0)
     even, odd = np.empty(width + 4, np.float32), np.empty(width + 4, np.float32)
     for y in range(height):
-        _columns(image, y, smooth, slope, even, odd)
+        p, q, r = image[_mirror(y - 2, height)], image[_mirror(y - 1, height)], image[y]
+        s, t = image[_mirror(y + 1, height)], image[_mirror(y + 2, height)]
+        for x in range(width):
+            a, b, c = np.float32(p[x]), np.float32(q[x]), np.float32(r[x])
+            d, e = np.float32(s[x]), np.float32(t[x])
+            even[x + 2] = a + e + four * (b + d) + six * c
+            odd[x + 2] = e - a + two * (d - b)
         _extend(even, 2, width)
         _extend(odd, 2, width)
         dy, dx = out[0, y], out[1, y]
@@ -131,11 +141,14 @@ def sobel(image: NDArray[Any], *, size: int = 5) -> Float:
         return np.ascontiguousarray(sobel(planes[None], size=size)[0])
     if planes.ndim != 3 or planes.size == 0:
         raise ArrayError(f"sobel needs (y, x) or (c, y, x), got shape {planes.shape}")
-    smooth, slope = _taps(size)
-    kernel = {3: _sobel3, 5: _sobel5}.get(size, _sobel_any)
     out = np.empty((planes.shape[0], 2, *planes.shape[1:]), np.float32)
     for plane, result in zip(planes, out, strict=True):
-        kernel(plane, smooth, slope, result)
+        if size == 3:
+            _sobel3(plane, result)
+        elif size == 5:
+            _sobel5(plane, result)
+        else:
+            _sobel_any(plane, *_taps(size), result)
     return out
 
 

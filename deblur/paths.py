@@ -22,6 +22,7 @@ from deblur.errors import ArrayError
 from deblur.types import Float
 
 NUMERICS_VERSION = 1
+SHORTEST = np.float32(0.01)  # pixels; a shorter line is a point: its weights would drown in rounding
 
 
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -123,7 +124,7 @@ def _tent(s):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, inline="always")
 def _tap(k, length):  # type: ignore[no-untyped-def]
-    """The weight of the tap at distance `k` on a line of `length` (not below MINIMUM)."""
+    """The weight of the tap at distance `k` on a line of `length` (not below SHORTEST)."""
     half = np.float32(0.5) * length
     return (_tent(half - np.float32(k)) - _tent(-half - np.float32(k))) / length
 
@@ -133,7 +134,7 @@ def _line(dy, dx):  # type: ignore[no-untyped-def]
     """(along x?, length along the longer axis, slope across, taps to each side)."""
     along_x = abs(dx) >= abs(dy)
     length = abs(dx) if along_x else abs(dy)
-    if length < np.float32(1e-3):
+    if length < SHORTEST:
         return along_x, np.float32(0.0), np.float32(0.0), 0
     slope = dy / dx if along_x else dx / dy
     return along_x, length, slope, int(np.ceil(np.float32(0.5) * length))
@@ -143,28 +144,25 @@ def _line(dy, dx):  # type: ignore[no-untyped-def]
 def _gather(image, path, out):  # type: ignore[no-untyped-def]
     h, w = image.shape
     one = np.float32(1.0)
+    flat = image.ravel()
     for y in range(h):
         for x in range(w):
             along_x, length, slope, n = _line(path[0, y, x], path[1, y, x])
-            if n == 0:
-                out[y, x] = image[y, x]
-                continue
+            plain = one / max(length, SHORTEST)
+            main, cross = (1, w) if along_x else (w, 1)
             inside = n < y < h - n - 1 and n < x < w - n - 1
-            plain = one / length
-            total = np.float32(0.0)
-            for k in range(-n, n + 1):
+            total = image[y, x] if n == 0 else np.float32(0.0)
+            for k in range(-n, n + 1 if n > 0 else 0):
                 weight = plain if 2 * (abs(k) + 1) <= length else _tap(k, length)
                 across = np.float32(k) * slope
                 low = int(np.floor(across))
                 f = across - np.float32(low)
-                if along_x:
-                    i, j, i2, j2 = y + low, x + k, y + low + 1, x + k
+                if inside:
+                    at = np.uint64(y * w + x + k * main + low * cross)
+                    other = np.uint64(y * w + x + k * main + (low + 1) * cross)
                 else:
-                    i, j, i2, j2 = y + k, x + low, y + k, x + low + 1
-                if not inside:
-                    i, i2 = min(max(i, 0), h - 1), min(max(i2, 0), h - 1)
-                    j, j2 = min(max(j, 0), w - 1), min(max(j2, 0), w - 1)
-                total += weight * ((one - f) * image[i, j] + f * image[i2, j2])
+                    at, other = _held(y, x, k, low, along_x, h, w)
+                total += weight * ((one - f) * flat[at] + f * flat[other])
             out[y, x] = total
 
 
@@ -172,26 +170,35 @@ def _gather(image, path, out):  # type: ignore[no-untyped-def]
 def _scatter(image, path, out):  # type: ignore[no-untyped-def]
     h, w = image.shape
     one = np.float32(1.0)
+    flat = out.ravel()
     for y in range(h):
         for x in range(w):
             along_x, length, slope, n = _line(path[0, y, x], path[1, y, x])
             value = image[y, x]
+            plain = value / max(length, SHORTEST)
+            main, cross = (1, w) if along_x else (w, 1)
+            inside = n < y < h - n - 1 and n < x < w - n - 1
             if n == 0:
                 out[y, x] += value
-                continue
-            inside = n < y < h - n - 1 and n < x < w - n - 1
-            plain = value / length
-            for k in range(-n, n + 1):
+            for k in range(-n, n + 1 if n > 0 else 0):
                 v = plain if 2 * (abs(k) + 1) <= length else value * _tap(k, length)
                 across = np.float32(k) * slope
                 low = int(np.floor(across))
                 f = across - np.float32(low)
-                if along_x:
-                    i, j, i2, j2 = y + low, x + k, y + low + 1, x + k
+                if inside:
+                    at = np.uint64(y * w + x + k * main + low * cross)
+                    other = np.uint64(y * w + x + k * main + (low + 1) * cross)
                 else:
-                    i, j, i2, j2 = y + k, x + low, y + k, x + low + 1
-                if not inside:
-                    i, i2 = min(max(i, 0), h - 1), min(max(i2, 0), h - 1)
-                    j, j2 = min(max(j, 0), w - 1), min(max(j2, 0), w - 1)
-                out[i, j] += (one - f) * v
-                out[i2, j2] += f * v
+                    at, other = _held(y, x, k, low, along_x, h, w)
+                flat[at] += (one - f) * v
+                flat[other] += f * v
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _held(y, x, k, low, along_x, h, w):  # type: ignore[no-untyped-def]
+    """The flat indices of a tap's two pixels, held within the image: the border repeats."""
+    if along_x:
+        j = min(max(x + k, 0), w - 1)
+        return np.uint64(min(max(y + low, 0), h - 1) * w + j), np.uint64(min(max(y + low + 1, 0), h - 1) * w + j)
+    i = min(max(y + k, 0), h - 1) * w
+    return np.uint64(i + min(max(x + low, 0), w - 1)), np.uint64(i + min(max(x + low + 1, 0), w - 1))

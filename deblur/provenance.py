@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from deblur.errors import StoreError
-from deblur.store.archive import SequenceStore
 from deblur.store.durable import canonical, digest_of, sha256_file, write_json
 from deblur.store.run import RunStore
 from deblur.store.source import SourceStore
@@ -111,45 +110,46 @@ def commit() -> str | None:
 
 
 def write_run_record(
-    sequence: SequenceStore,
     run: RunStore,
     *,
-    settings: Mapping[str, Any],
-    parent: str | None = None,
+    source: SourceStore,
+    given: Mapping[str, Any],
+    began: float,
+    ended: float,
+    parent: RunStore | None = None,
+    survey: str | None = None,
     error: str | None = None,
     command: Sequence[str] | None = None,
     agent: str | None = None,
 ) -> Path:
     """Write the run's record into its store, before it is published; returns the path.
 
-    `settings`: the parameters as they were given; the resolved ones are those the run was created with.
-    `parent`: the id of the run that this one reprocesses. `error`: why it failed, if it did. `command`: what
-    was called (this process's command line by default). `agent`: who called it (the login name by default).
-    Start and end are those of the run's units. Raises StoreError for values that JSON can't hold, and for a
-    run that is published already.
+    `given`: the parameters as the user gave them; the resolved ones are those the run was created with.
+    `began`, `ended`: seconds since 1970. `parent`: the run that this one reprocesses. `survey`: the survey's
+    digest. `error`: why it failed, if it did. `command`: what was called (this process's command line by
+    default). `agent`: who called it (the login name by default). Raises StoreError for values that JSON can't
+    hold, and for a run that is published already.
     """
     if run.sealed:
         raise StoreError(f"run {run.id} is published and never changes: its record was written before")
     here = environment()
     folder = run.path / "provenance"
-    write_json(folder / "parameters.json", {"given": dict(settings), "resolved": dict(run.parameters)})
+    write_json(folder / "parameters.json", {"given": dict(given), "resolved": dict(run.parameters)})
     write_json(folder / "environment.json", here)
-    crate = _crate(run, sequence.source)
+    crate = _crate(run, source)
     tool = _software(crate, here)
-    inputs = [_input(crate, sequence.source), *_survey(crate, sequence)]
-    inputs += [*_files(crate, folder), *_parameters(crate, run.parameters)]
-    began, ended = _span(run)
+    inputs = [_input(crate, source), *_survey(crate, survey), *_files(crate, folder)]
     action = _entity(
         crate,
         uuid.uuid4().urn,
         "CreateAction",
         name=f"deblur run {run.id}",
         description=" ".join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]),
-        startTime=began,
-        endTime=ended,
+        startTime=_iso(began),
+        endTime=_iso(ended),
         instrument=tool,
         agent=_agent(crate, agent),
-        object=inputs,
+        object=inputs + _parameters(crate, run.parameters),
         result=_results(crate, run),
         environment=[_value(crate, f"#env-{k}", k, v) for k, v in here["settings"].items()],
         actionStatus="http://schema.org/" + ("FailedActionStatus" if error else "CompletedActionStatus"),
@@ -157,7 +157,7 @@ def write_run_record(
     )
     crate.root_dataset["mentions"] = [action, inputs[0]]
     if parent is not None:
-        crate.root_dataset["isBasedOn"] = _parent(crate, sequence.run(parent))
+        crate.root_dataset["isBasedOn"] = _parent(crate, parent)
     path = run.path / "ro-crate-metadata.json"
     write_json(path, crate.metadata.generate())
     return path
@@ -231,10 +231,9 @@ def _parameters(crate: Any, resolved: Mapping[str, Any]) -> list[Any]:
     return [_value(crate, f"#parameter-{key}", key, value) for key, value in flattened(resolved)]
 
 
-def _survey(crate: Any, sequence: SequenceStore) -> list[Any]:
-    if not sequence.has_survey():
+def _survey(crate: Any, digest: str | None) -> list[Any]:
+    if digest is None:
         return []
-    digest = sequence.survey_digest()
     about = {"name": "survey", "identifier": named(digest), "sha256": digest}
     return [_entity(crate, "#survey", "Dataset", description="beside the run in ../../survey", **about)]
 
@@ -244,7 +243,8 @@ def _results(crate: Any, run: RunStore) -> list[Any]:
     found = []
     for name, (grid, dtype, axes) in run.spec.arrays().items():
         own = {key: value for key, value in digests.items() if key.startswith(f"{name}/c/")}
-        text = f"{dtype} {' '.join(f'{a}={n}' for a, n in zip(axes, grid.shape, strict=True))}, {len(own)} shards"
+        shape = " ".join(f"{axis}={extent}" for axis, extent in zip(axes, grid.shape, strict=True))
+        text = f"{dtype} {shape}, {len(own)} shards"
         found.append(
             _entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=digest_of(own))
         )
@@ -313,14 +313,6 @@ def flattened(values: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[
             yield from flattened(value, prefix=f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _span(run: RunStore) -> tuple[str | None, str | None]:
-    """When the first unit began and the last one was recorded."""
-    records = run.ledger().finished().values()
-    began = min((float(record.get("began", record["at"])) for record in records), default=None)
-    ended = max((float(record["at"]) for record in records), default=None)
-    return None if began is None else _iso(began), None if ended is None else _iso(ended)
 
 
 def _iso(at: float) -> str:

@@ -20,7 +20,8 @@ class Gate:
 
     `path`: pixels, shorter paths keep the source. `consistency`: forward-backward contradiction in units of
     0.5 px + 5 % of the motion. `residual`: local rms of the reblur residual in noise levels (`floor`: least noise).
-    `overshoot`: beyond the source's local range, as a fraction of it.
+    `overshoot`: beyond the source's local range, as a fraction of it; `radius`: of what is local, in pixels.
+    `white`: light from which on a sensor may have clipped.
     """
 
     path: tuple[float, float] = (1.5, 0.5)
@@ -29,6 +30,7 @@ class Gate:
     overshoot: tuple[float, float] = (0.5, 1.5)
     floor: float = 0.004
     radius: int = 4
+    white: float = 0.996
 
 
 def confidence(motion: Float, back: Float) -> Float:
@@ -76,8 +78,10 @@ def gate(
         reason[factor < least] = name
         np.minimum(least, factor, out=least)
         weight *= factor
-    weight = uniform_filter(weight, 3, mode="nearest")
+    weight = np.minimum(weight, uniform_filter(weight, 3, mode="nearest"))  # soft edges that only take away
     weight[weight < 1 / 64] = 0
+    clipped = clipped_at(blurred, rules)
+    weight[clipped], reason[clipped] = 0, Reason.SATURATED
     if invalid is not None:
         weight[invalid], reason[invalid] = 0, Reason.INVALID
     return np.clip(weight, 0, 1), reason
@@ -98,6 +102,11 @@ def _overshoot(seen: Float, sharp: Float, radius: int, noise: float) -> Float:
         high = maximum_filter1d(high, size, axis=axis, mode="nearest")
     span = high - low + np.float32(4 * noise)
     return np.maximum(np.maximum(sharp - high, low - sharp), 0) / span
+
+
+def clipped_at(blurred: Float, rules: Gate) -> Bool:
+    """(y, x): where any plane of (c, y, x) may have been clipped."""
+    return np.asarray((blurred >= np.float32(rules.white)).any(axis=0))
 
 
 @njit(cache=True, nogil=True)

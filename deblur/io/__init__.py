@@ -1,4 +1,4 @@
-"""Readers and exporters: files to frames and back. `open_source` picks the reader; a format is a file and a line."""
+"""Readers and exporters: files to frames and back. A format is one file, and one line in READERS."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def open_source(
 ) -> tuple[Reader, ...]:
     """Open a folder, glob or file as one reader a sequence (stacks and positions give several).
 
-    `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). Nothing is decoded beyond what the
-    header needs. Close the readers, or use them in a `with`.
+    `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). Nothing is decoded beyond
+    what the header needs. Close the readers, or use them in a `with`.
 
     Raises ReadError when nothing is there or its kind isn't read, ConfigError for an unknown order.
 

@@ -1,11 +1,12 @@
-"""Video's colour difference codes to RGB and back, by one documented mapping that rounds alike on every machine.
+"""Video's colour difference codes to RGB and back, by one mapping that rounds alike on every machine.
 
-With n-bit codes, limited range: Y = (y - 16·2^(n-8)) / (219·2^(n-8)), Cb = (cb - 2^(n-1)) / (224·2^(n-8)), Cr alike;
-full range: Y = y / (2^n - 1), Cb = (cb - 2^(n-1)) / (2^n - 1). Then R = Y + 2(1-Kr)·Cr, B = Y + 2(1-Kb)·Cb,
-G = (Y - Kr·R - Kb·B) / (1-Kr-Kb) (ITU-R BT.601, BT.709, BT.2020), times 255 for 8-bit codes or 65535 for deeper ones,
-rounded. 10-bit limited black 64 thus becomes 0 and white 940 becomes 65535. Codes blacker than black or whiter than
-white, which only limited range has, end at 0 and at the top, as on a screen. Subsampled chroma is interpolated
-linearly (swscale's default repeats it instead), sited as MPEG-2 does or centred as JPEG does.
+With n-bit codes, limited range: Y = (y - 16·2^(n-8)) / (219·2^(n-8)), Cb = (cb - 2^(n-1)) / (224·2^(n-8)),
+Cr alike; full range: Y = y / (2^n - 1), Cb = (cb - 2^(n-1)) / (2^n - 1). Then, by ITU-R BT.601, BT.709 and
+BT.2020, R = Y + 2(1-Kr)·Cr, B = Y + 2(1-Kb)·Cb, G = (Y - Kr·R - Kb·B) / (1-Kr-Kb), times 255 for 8-bit codes or
+65535 for deeper ones, rounded. 10-bit limited black 64 thus becomes 0 and white 940 becomes 65535. Codes blacker
+than black or whiter than white, which only limited range has, end at 0 and at the top, as on a screen.
+Subsampled chroma is interpolated linearly (swscale's default repeats it), sited as MPEG-2 does or centred as
+JPEG does.
 """
 
 from __future__ import annotations
@@ -60,17 +61,17 @@ def to_rgb(luma: NDArray[Any], cb: NDArray[Any], cr: NDArray[Any], coding: Codin
     out = np.empty((3, height, width), np.uint8 if coding.bits == 8 else np.uint16)
     x_site = 0.0 if coding.sited_left else ((1 << shifts[1]) - 1) / 2
     y_site = ((1 << shifts[0]) - 1) / 2
+    gains = 1 / coding.luma_span, 1 / coding.chroma_span
+    top, middle = np.iinfo(out.dtype).max, 1 << (coding.bits - 1)
     numbers = np.array(
-        [coding.black, 1 / coding.luma_span, 1 << (coding.bits - 1), 1 / coding.chroma_span, coding.kr, coding.kb,
-         np.iinfo(out.dtype).max, y_site, x_site],
-        np.float32,
-    )  # fmt: skip
+        [coding.black, gains[0], middle, gains[1], coding.kr, coding.kb, top, y_site, x_site], np.float32
+    )
     _convert(luma, cb, cr, numbers, 1 << shifts[0], 1 << shifts[1], out)
     return out
 
 
 def expand(codes: NDArray[Any], coding: Coding) -> NDArray[Any]:
-    """Limited-range grey or RGB codes of any shape to the full range of uint8 or uint16, as `to_rgb` does luma."""
+    """Limited-range grey or RGB codes of any shape to all of uint8 or uint16, as `to_rgb` does luma."""
     dtype = np.uint8 if coding.bits == 8 else np.uint16
     top = np.iinfo(dtype).max
     value = (codes.astype(np.float64) - coding.black) * (top / coding.luma_span)
@@ -101,7 +102,7 @@ def _shift(full: int, part: int) -> int:
     return next(shift for shift in range(6) if -(-full >> shift) == part)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _convert(luma, cb, cr, numbers, y_step, x_step, out):  # type: ignore[no-untyped-def]
     black, luma_gain, middle, chroma_gain, kr, kb, top, y_site, x_site = numbers
     height, width = luma.shape

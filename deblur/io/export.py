@@ -8,6 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, ConfigError
 from deblur.io.exportvideo import write_video
+from deblur.io.reader import describe
 from deblur.types import SequenceHeader
 
 Frames = Iterable[NDArray[Any]]
@@ -33,18 +35,19 @@ def export_frames(
 ) -> Path:
     """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
 
-    No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame, named after
-    `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, 8 bits only. `.mkv`: FFV1,
-    lossless up to 16 bits. Video keeps the source's frame rate; where `header.metadata` says that it varies, and
-    `times` (seconds, one a frame) are given, each frame keeps its time. `names` fixes the number of frames.
+    No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame,
+    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, 8 bits
+    only. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where `header.metadata`
+    says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its time. `names` sets
+    the number of frames.
 
-    Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or can't hold
-    such frames without loss, ArrayError for a frame unlike the header or another number of frames.
+    Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
+    can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.
 
     >>> import tempfile
     >>> header = SequenceHeader("demo", (1, 4, 6), "uint16", ("grey",))
     >>> frames = (np.full((1, 4, 6), value, np.uint16) for value in (1, 2))
-    >>> path = export_frames(frames, Path(tempfile.mkdtemp()) / "out", header=header, names=["a.tif", "b.tif"])
+    >>> path = export_frames(frames, Path(tempfile.mkdtemp()) / "out", header=header, names=["a", "b"])
     >>> sorted(file.name for file in path.iterdir())
     ['a.png', 'b.png']
     """
@@ -52,13 +55,13 @@ def export_frames(
     suffix = destination.suffix.lower()
     write: Callable[[Iterator[NDArray[Any]], Path], None]
     if suffix in (".tif", ".tiff"):
-        write = lambda checked, path: _write_tiff(checked, path, header, len(names))  # noqa: E731
+        write = partial(_write_tiff, header=header, count=len(names))
     elif suffix == ".npy":
-        write = lambda checked, path: _write_npy(checked, path, header, len(names))  # noqa: E731
+        write = partial(_write_npy, header=header, count=len(names))
     elif suffix in (".mp4", ".mkv"):
-        write = lambda checked, path: write_video(checked, path, header=header, times=times)  # noqa: E731
-    elif suffix == "" or destination.name.startswith(".") or re.fullmatch(r"\.[0-9]+", suffix):
-        write = lambda checked, path: _write_folder(checked, path, header, names)  # noqa: E731
+        write = partial(write_video, header=header, times=times)
+    elif suffix == "" or re.fullmatch(r"\.[0-9]+", suffix):  # "run 2.5" is a folder's name
+        write = partial(_write_folder, header=header, names=names)
     else:
         raise ConfigError(f"{destination} ends in {suffix}: use a folder, .tif, .npy, .mp4 or .mkv")
     if os.path.lexists(destination):
@@ -66,13 +69,13 @@ def export_frames(
     if times is not None and len(times) != len(names):
         raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
+    staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
     try:
-        write(_checked(frames, header, len(names)), partial)
-        _sync(partial)
-        os.rename(partial, destination)
+        write(_checked(frames, header, len(names)), staged)
+        _sync(staged)
+        os.rename(staged, destination)
     except BaseException:
-        _discard(partial)
+        _discard(staged)
         raise
     return destination
 
@@ -83,8 +86,8 @@ def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDA
     for frame in frames:
         if frame.shape != header.shape or frame.dtype.name != header.dtype:
             raise ArrayError(
-                f"frame {number} is {frame.shape} {frame.dtype.name}, the sequence {header.shape} {header.dtype}: "
-                "export sequences one by one"
+                f"frame {number} is {describe(frame.shape, frame.dtype)}, the sequence is "
+                f"{describe(header.shape, header.dtype)}: export sequences one by one"
             )
         if number == count:
             raise ArrayError(f"there are more frames than the {count} names: give a name for each")
@@ -95,7 +98,7 @@ def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDA
 
 
 def _write_folder(
-    frames: Iterator[NDArray[Any]], folder: Path, header: SequenceHeader, names: Sequence[str]
+    frames: Iterator[NDArray[Any]], folder: Path, *, header: SequenceHeader, names: Sequence[str]
 ) -> None:
     import imagecodecs
 
@@ -107,11 +110,11 @@ def _write_folder(
             path.write_bytes(imagecodecs.png_encode(_interleaved(frame), level=4))
             _sync(path)
         else:
-            _write_tiff(iter([frame]), path, header, 1)
+            _write_tiff(iter([frame]), path, header=header, count=1)
 
 
 def _file_names(names: Sequence[str], suffix: str) -> list[str]:
-    """File names after the originals': no folders, one suffix, characters that every file system takes, no doubles."""
+    """File names after the originals': no folders, characters that any file system takes, no doubles."""
     bases = [re.sub(r"[^\w.+=@~ -]", "_", name) for name in names]
     known = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
     stems = [
@@ -129,7 +132,7 @@ def _interleaved(frame: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(frame[0] if frame.shape[0] == 1 else np.moveaxis(frame, 0, -1))
 
 
-def _write_tiff(frames: Iterator[NDArray[Any]], path: Path, header: SequenceHeader, count: int) -> None:
+def _write_tiff(frames: Iterator[NDArray[Any]], path: Path, *, header: SequenceHeader, count: int) -> None:
     import tifffile
 
     colour = header.shape[0] == 3
@@ -149,7 +152,7 @@ def _write_tiff(frames: Iterator[NDArray[Any]], path: Path, header: SequenceHead
     _sync(path)
 
 
-def _write_npy(frames: Iterator[NDArray[Any]], path: Path, header: SequenceHeader, count: int) -> None:
+def _write_npy(frames: Iterator[NDArray[Any]], path: Path, *, header: SequenceHeader, count: int) -> None:
     shape = (count, *header.shape)
     kind = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(header.dtype)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _clock(
         return None, 1 / rate
     base = Fraction(str(header.metadata.get("time_base", FINE_BASE)))
     stamps = [round(Fraction(time) / base) for time in times if time is not None]
-    if any(later <= earlier for earlier, later in zip(stamps, stamps[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(stamps)):
         raise ConfigError("the frames' times don't rise: export a folder, or without times")
     return stamps, base
 

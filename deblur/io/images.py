@@ -47,8 +47,9 @@ def is_glob(path: str) -> bool:
 def open_images(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     """The pictures of a folder or glob as one sequence.
 
-    The first sound file gives the header; files unlike it raise ReadError when they are read. Raises ReadError when
-    there is no picture, when kinds are mixed, or when none can be read; ConfigError for an unknown order.
+    The first sound file gives the header; files unlike it raise ReadError when they are read. Raises
+    ReadError when there is no picture, when kinds are mixed, or when none can be read; ConfigError for an
+    unknown order.
     """
     if options.order not in ("name", "time"):
         raise ConfigError(f"order is {options.order!r}: use 'name' or 'time'")
@@ -59,7 +60,7 @@ def open_images(path: str, options: ReadOptions) -> tuple[Reader, ...]:
 
 
 def _listing(path: str) -> tuple[list[Path], str, Path]:
-    """The picture files in natural order, the sequence's name, and the folder that frame names are relative to."""
+    """The picture files in natural order, the sequence's name, the folder that frame names start from."""
     if os.path.isdir(path):
         root = Path(path)
         files = _pictures(entry for entry in root.iterdir())
@@ -91,7 +92,7 @@ def _refuse_mixture(path: str, files: Sequence[Path]) -> None:
 
 
 class LazyFrames(Sequence[FrameInfo]):
-    """Frame infos made when asked for, so that opening a folder of a million files doesn't open a million files."""
+    """Frame infos made when asked for: opening a folder of a million files must not open them all."""
 
     def __init__(self, count: int, make: Callable[[int], FrameInfo]) -> None:
         self._count = count

@@ -29,7 +29,7 @@ def matches(path: str) -> bool:
 
 
 def open_npy(path: str, options: ReadOptions) -> tuple[Reader, ...]:
-    """The array as one sequence. Raises ReadError for pickles, damage, other shapes, and beyond the limits."""
+    """The array as one sequence. Raises ReadError for pickles, damage, other shapes, beyond limits."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError) as error:

@@ -16,7 +16,7 @@ IMAGEJ_UNITS = {"micron": "µm", "microns": "µm", "um": "µm", "\\u00B5m": "µm
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one image (position). `exposures` and `deltas`: (t, z) -> seconds, of the first channel."""
+    """What is known of one image. `exposures`, `deltas`: (t, z) -> seconds, of the first channel."""
 
     channels: tuple[str, ...] = ()
     bits: int | None = None
@@ -31,7 +31,7 @@ class Facts:
         return 1.0 / self.interval if self.interval else None
 
     def timing(self, time: int, place: Mapping[str, int]) -> tuple[float | None, float | None]:
-        """(time, exposure time) of a frame, in seconds, where known: the plane's own note, else the interval's."""
+        """(time, exposure time) of a frame in seconds, where known: the plane's own, else by the interval."""
         key = (time, place.get("Z", 0))
         regular = None if self.interval is None else time * self.interval
         return self.deltas.get(key, regular), self.exposures.get(key)
@@ -45,7 +45,7 @@ def facts_of(tif: Any) -> Sequence[Facts]:
 
 
 def parse(text: str) -> tuple[Facts, ...]:
-    """One Facts for each Image of an OME-XML document. Raises ReadError when it is no XML, or holds a doctype."""
+    """One Facts for each Image of an OME-XML document. Raises ReadError when it is none."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ReadError("the OME-XML holds a document type, which OME never does: remove it")  # entity bombs
     try:

@@ -25,7 +25,7 @@ EXIF_SUBDIRECTORY = 0x8769
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a picture's header says. `shape`: (c, y, x). `time`: seconds since 1970, UTC unless EXIF says else."""
+    """What a header says. `shape`: (c, y, x). `time`: seconds since 1970, UTC unless EXIF says else."""
 
     shape: tuple[int, int, int]
     dtype: str
@@ -47,7 +47,7 @@ class Exif:
 
 
 def kind_of(path: Path) -> str:
-    """ "png", "jpeg" or "tiff", by the file's first bytes. Raises ReadError for anything else, or an empty file."""
+    """ "png", "jpeg" or "tiff", by the file's first bytes. Raises ReadError for anything else."""
     try:
         with path.open("rb") as stream:
             start = stream.read(8)
@@ -76,7 +76,7 @@ def read_header(path: Path, kind: str) -> Picture:
 
 
 def read_pixels(path: Path, kind: str) -> NDArray[Any]:
-    """The (c, y, x) pixels of a "png" or "jpeg" file, as deep as stored. Raises ReadError when it is broken."""
+    """The (c, y, x) pixels of a "png" or "jpeg" file, as deep as stored. Raises ReadError if broken."""
     try:
         data = path.read_bytes()
         image = _decode_png(data) if kind == "png" else _decode_jpeg(data)
@@ -126,7 +126,7 @@ def _png_header(path: Path, stream: BinaryIO) -> Picture:
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks up to the pixels: what an image says of itself stands before them (iCCP and text are skipped)."""
+    """Chunks up to the pixels: what an image says of itself stands before them."""
     wanted = (b"IHDR", b"acTL", b"tRNS", b"sBIT", b"eXIf", b"sRGB", b"gAMA", b"cICP")
     while True:
         length, kind = struct.unpack(">I4s", stream.read(8))
@@ -205,7 +205,7 @@ def seconds(value: Any) -> float | None:
 
 
 def _taken(tags: Mapping[int, Any]) -> float | None:
-    """DateTimeOriginal with SubSecTimeOriginal; without the latter a second is too coarse to order frames by."""
+    """DateTimeOriginal with SubSecTimeOriginal; a second alone is too coarse to order frames by."""
     date, fraction = tags.get(0x9003), str(tags.get(0x9291, "")).strip(" \0")
     if not isinstance(date, str) or not fraction.isdecimal():
         return None
@@ -214,7 +214,7 @@ def _taken(tags: Mapping[int, Any]) -> float | None:
         offset = _offset(str(tags.get(0x9011, "")))
     except ValueError:
         return None
-    return (moment - offset).timestamp() + int(fraction) / 10 ** len(fraction)
+    return float((moment - offset).timestamp() + int(fraction) * 10.0 ** -len(fraction))
 
 
 def _offset(text: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""Axes of a file to sequences of frames: time and channels make a sequence, every other axis a sequence a step."""
+"""A file's axes to sequences: time and channels make one, every step of any other axis another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 class Plane:
     """One sequence of frames in a file of more axes.
 
-    `suffix`: "/z003" or the like, empty where there is only one. `place`: axis letter -> step. `groups`: for each
-    time the file's planes (numbers in its order) that make up the channels.
+    `suffix`: "/z003" or the like, empty where there is only one. `place`: axis letter -> step. `groups`: for
+    each time the file's planes (numbers in its order) that make up the channels.
     """
 
     suffix: str
@@ -25,8 +25,8 @@ class Plane:
 def layout(axes: str, extent: tuple[int, ...]) -> tuple[Plane, ...]:
     """Sort the planes of a file, whose axes are given slowest first, into sequences.
 
-    Time is T, else the first of I and Q (tifffile's letters for "some sequence"); C are channels; every other axis
-    longer than 1 (z, position, angle ...) makes sequences of its own.
+    Time is T, else the first of I and Q (tifffile's letters for "some sequence"); C are channels; every other
+    axis longer than 1 (z, position, angle ...) makes sequences of its own.
 
     >>> [(plane.suffix, plane.groups) for plane in layout("TZ", (2, 2))]
     [('/z000', ((0,), (2,))), ('/z001', ((1,), (3,)))]

@@ -26,8 +26,8 @@ SMALL = 1 << 26  # bytes; below this no compression ratio is suspicious: black f
 class ReadLimits:
     """What a source may ask of this machine; checked from headers, before anything is decoded.
 
-    `max_pixels`, `max_bytes`: of one decoded frame. `max_pages`: frames of one sequence. `max_ratio`: decoded over
-    stored bytes of one frame, looked at only when the frame decodes to more than 64 MiB.
+    `max_pixels`, `max_bytes`: of one decoded frame. `max_pages`: frames of one sequence. `max_ratio`: decoded
+    over stored bytes of one frame, looked at only when the frame decodes to more than 64 MiB.
     """
 
     max_pixels: int = 1 << 28
@@ -56,7 +56,8 @@ class Reader(Protocol):
     def read(self, index: int) -> NDArray[Any]:
         """Frame `index` as a (c, y, x) array of its own, native byte order, dtype and shape of the header.
 
-        Raises ReadError, naming the frame, when it is broken or unlike the header; other frames stay readable.
+        Raises ReadError, naming the frame, when it is broken or unlike the header; other frames stay
+        readable.
         """
         ...
 
@@ -97,7 +98,7 @@ def check_dtype(name: str, dtype: DTypeLike) -> str:
 def check_size(
     name: str, shape: tuple[int, int, int], dtype: DTypeLike, *, limits: ReadLimits, stored: int | None = None
 ) -> None:
-    """Raise ReadError when a frame of this (c, y, x) is empty or over a limit. `stored`: its bytes in the file."""
+    """Raise ReadError when a frame of this (c, y, x) is empty or over a limit. `stored`: its file bytes."""
     pixels = shape[1] * shape[2]
     size = shape[0] * pixels * np.dtype(dtype).itemsize
     if min(shape) < 1:
@@ -132,7 +133,7 @@ def check_like(name: str, shape: tuple[int, int, int], dtype: DTypeLike, header:
 def unlike(name: str, found: str, expected: str) -> ReadError:
     """The error for a frame that is of another kind than its sequence."""
     return ReadError(
-        f"{name} is {found}, the sequence is {expected}: put frames of another kind in a sequence of their own"
+        f"{name} is {found}, the sequence is {expected}: put other frames in a sequence of their own"
     )
 
 

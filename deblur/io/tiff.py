@@ -57,8 +57,8 @@ def matches(path: str) -> bool:
 def open_tiff(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     """The sequences of one TIFF file: one, or one for each z, position or other axis beside time and channel.
 
-    Axes of OME and ImageJ are honoured; the pages of any other TIFF are frames in time. Raises ReadError for damage,
-    for kinds refused by name, and beyond the limits.
+    Axes of OME and ImageJ are honoured; the pages of any other TIFF are frames in time. Raises ReadError for
+    damage, for kinds refused by name, and beyond the limits.
     """
     shared = _Shared(Path(path))
     try:
@@ -74,7 +74,7 @@ def open_tiff(path: str, options: ReadOptions) -> tuple[Reader, ...]:
 
 
 def read_single_header(path: Path) -> Picture:
-    """The header of a TIFF that holds one picture. Raises ReadError for several, for damage, and for refused kinds."""
+    """The header of a TIFF of one picture. Raises ReadError for several, damage, and refused kinds."""
     with _Shared(path) as shared:
         try:
             if len(shared.tif.pages) > 1:
@@ -308,6 +308,9 @@ class _RawPage:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.like, name)
 
+    def aspage(self) -> _RawPage:
+        return self
+
     def asarray(self) -> NDArray[Any]:
         return np.asarray(self.pixels)
 
@@ -362,7 +365,7 @@ def _decode(name: str, page: Any) -> NDArray[Any]:
         image = np.moveaxis(image, -1, 0)
     if image.shape != shape or image.dtype.itemsize < np.dtype(page.dtype).itemsize:
         raise ReadError(
-            f"{name} decodes to {image.shape} {image.dtype} but its header says {describe(shape, page.dtype)}: "
+            f"{name} decodes to {image.shape} {image.dtype}, its header says {describe(shape, page.dtype)}: "
             "convert it with another program"
         )
     return image

@@ -1,4 +1,4 @@
-"""Video through PyAV: frames by their exact time stamps, colours by the stream's own tags, nothing narrowed."""
+"""Video through PyAV: frames by exact time stamps, colours by the stream's tags, nothing narrowed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from deblur.io.reader import (
 from deblur.io.videoformat import Format, format_of, frame_array
 from deblur.types import FrameInfo, SequenceHeader
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".mxf", ".y4m",
-            ".wmv", ".flv", ".ogv", ".3gp")  # fmt: skip
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".mxf",
+            ".y4m", ".wmv", ".flv", ".ogv", ".3gp")  # fmt: skip
 TRANSFERS = {  # ITU-T H.273 codes; the camera curves are undone as sRGB, the nearest one that is modelled
     1: "srgb", 4: "srgb", 5: "srgb", 6: "srgb", 7: "srgb", 8: "linear", 11: "srgb", 12: "srgb", 13: "srgb",
     14: "srgb", 15: "srgb",
@@ -45,7 +46,8 @@ def matches(path: str) -> bool:
 
 
 def open_video(path: str, options: ReadOptions) -> tuple[Reader, ...]:
-    """The video streams of a file, usually one. Packets are walked once for the time stamps, one frame is decoded.
+    """The video streams of a file, usually one. Packets are walked once for the time stamps, one frame is
+    decoded.
 
     Raises ReadError for damage, interlaced video, and kinds refused by name.
     """
@@ -64,7 +66,7 @@ def open_video(path: str, options: ReadOptions) -> tuple[Reader, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """Time stamps of one stream, in order of showing, and those where decoding can start, in units of time_base."""
+    """Time stamps of one stream, in order of showing, and those of key frames, in units of time_base."""
 
     stream: int
     stamps: Sequence[int]
@@ -111,7 +113,7 @@ def _index(path: str, limits: ReadLimits) -> tuple[_Index, ...]:
         for stream in streams:
             ordered = sorted(stamps[stream.index])
             check_count(path, len(ordered), limits)
-            if any(a == b for a, b in zip(ordered, ordered[1:], strict=False)):
+            if any(a == b for a, b in pairwise(ordered)):
                 raise ReadError(
                     f"{path} has several frames of the same time: encode it again with right times"
                 )
@@ -126,7 +128,7 @@ def _is_cover(stream: Any) -> bool:
 
 
 class VideoReader(Reader):
-    """One video stream; reading in order decodes each frame once, a jump decodes from the key frame before."""
+    """One video stream. In order each frame is decoded once; a jump decodes from the key frame before."""
 
     def __init__(self, path: str, index: _Index, *, suffix: str, limits: ReadLimits) -> None:
         self._path = path
@@ -137,12 +139,12 @@ class VideoReader(Reader):
         self._ahead: tuple[Any, bool] | None = None  # decoded, not yet asked for
         self._last: int | None = None  # stamp of the frame read last; None before the first
         try:
-            self._rewind(0)
-            self._ahead = next(self._decoded, None)
+            self._rewind(index.stamps[0])
             if self._ahead is None:
                 raise ReadError(f"{path} holds no frame that decodes: copy it again or leave it out")
-            self._format = self._describe(self._ahead[0], limits)
-            self.header, self.frames = self._head(self._ahead[0], suffix)
+            self._format: Format = self._describe(self._ahead[0], limits)
+            self.header: SequenceHeader = self._head(self._ahead[0], suffix)
+            self.frames: Sequence[FrameInfo] = self._infos()
         except ReadError:
             self.close()
             raise
@@ -162,7 +164,7 @@ class VideoReader(Reader):
     def _stream(self) -> Any:
         return self._container.streams[self._index.stream]
 
-    def _head(self, frame: Any, suffix: str) -> tuple[SequenceHeader, Sequence[FrameInfo]]:
+    def _head(self, frame: Any, suffix: str) -> SequenceHeader:
         stamps, base = self._index.stamps, self._index.time_base
         rate, constant = _rate(stamps, base, self._stream.average_rate)
         notes = {**self._container.metadata, **self._stream.metadata}
@@ -181,7 +183,7 @@ class VideoReader(Reader):
             "pixel_aspect_ratio": str(ratio) if ratio and ratio != 1 else None,
             "created": notes.get("creation_time"),
         }
-        header = SequenceHeader(
+        return SequenceHeader(
             name=stem(self._path) + suffix,
             shape=(self._format.channels, frame.height, frame.width),
             dtype=self._format.dtype,
@@ -192,9 +194,15 @@ class VideoReader(Reader):
             transfer=curve,
             metadata={key: value for key, value in facts.items() if value is not None},
         )
-        exposure = None if angle is None or not rate or not constant else angle / 360 / float(rate)
-        infos = (FrameInfo(f"{self._label}#{i}", float(at * base), exposure) for i, at in enumerate(stamps))
-        return header, tuple(infos)
+
+    def _infos(self) -> tuple[FrameInfo, ...]:
+        fraction, rate = self.header.exposure_fraction, self.header.frame_rate
+        steady = "variable_frame_rate" not in self.header.metadata
+        exposure = fraction / rate if fraction and rate and steady else None
+        times = (float(stamp * self._index.time_base) for stamp in self._index.stamps)
+        return tuple(
+            FrameInfo(f"{self._label}#{number}", time, exposure) for number, time in enumerate(times)
+        )
 
     def read(self, index: int) -> NDArray[Any]:
         check_index(self.header, index, len(self.frames))
@@ -304,8 +312,8 @@ class VideoReader(Reader):
 def _decode_packet(packet: Any) -> tuple[Sequence[Any], bool]:
     """The frames that a packet completes, and whether the decoder was content.
 
-    Decoders repair damage (FFV1 shows the frame before, whatever `err_detect` says) and tell it in the log only, so
-    the log is listened to.
+    Decoders repair damage (FFV1 shows the frame before, whatever `err_detect` says) and tell it in the log
+    only, so the log is listened to.
     """
     import av
 

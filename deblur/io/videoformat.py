@@ -19,8 +19,8 @@ REPACKED = {
     "bgr0": "rgb24", "rgb0": "rgb24", "0rgb": "rgb24", "0bgr": "rgb24", "bgr48le": "rgb48le",
 }  # fmt: skip
 MATRICES = {  # ITU-T H.273 matrix coefficients: name, Kr, Kb
-    1: ("bt709", 0.2126, 0.0722), 4: ("fcc", 0.30, 0.11), 5: ("bt601", 0.299, 0.114), 6: ("bt601", 0.299, 0.114),
-    7: ("smpte240m", 0.212, 0.087), 9: ("bt2020", 0.2627, 0.0593),
+    1: ("bt709", 0.2126, 0.0722), 4: ("fcc", 0.30, 0.11), 5: ("bt601", 0.299, 0.114), 6: ("bt601", 0.299,
+    0.114), 7: ("smpte240m", 0.212, 0.087), 9: ("bt2020", 0.2627, 0.0593),
 }  # fmt: skip
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2  # AVColorRange
@@ -29,7 +29,7 @@ Layout = Literal["grey", "packed", "planar", "yuv"]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How frames of one stream become arrays. `bits`: significant ones in `dtype`; `encoded`: colour differences."""
+    """How frames of one stream become arrays. `bits`: significant ones in `dtype`."""
 
     layout: Layout
     channels: int
@@ -46,8 +46,8 @@ class Format:
 def format_of(path: str, frame: Any, *, codec: str) -> Format:
     """The format of a stream from one of its frames. Raises ReadError for kinds refused by name.
 
-    Where tags are missing, colour differences are taken as limited range (full for MJPEG's formats), BT.709 when
-    wider than 1279 or higher than 576 and BT.601 below, as players do; grey and RGB as full range.
+    Where tags are missing, colour differences are taken as limited range (full for MJPEG's formats), BT.709
+    when wider than 1279 or higher than 576 and BT.601 below, as players do; grey and RGB as full range.
     """
     name = _refuse(path, frame.format)
     bits = max(component.bits for component in frame.format.components)
@@ -87,7 +87,7 @@ def frame_array(frame: Any, kind: Format) -> NDArray[Any]:
 
 def _refuse(path: str, pixels: Any) -> str:
     """The name of the format after repacking; raises ReadError for what can't be read without loss."""
-    name = REPACKED.get(pixels.name, pixels.name)
+    name = REPACKED.get(str(pixels.name), str(pixels.name))
     remedy = "convert it (ffmpeg -i IN -c:v ffv1 -pix_fmt rgb48le OUT.mkv)"
     if pixels.has_palette:
         raise ReadError(f"{path} has a palette, which holds no light to deblur: {remedy}")

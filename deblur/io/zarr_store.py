@@ -1,7 +1,8 @@
-"""Zarr v2 and v3: single arrays and OME-Zarr 0.4/0.5 (images, positions of bioformats2raw, plates). Local only.
+"""Zarr v2 and v3: single arrays and OME-Zarr 0.4/0.5 (images, positions of bioformats2raw, plates). Local
+only.
 
-Not named after its library, so that nobody reads `import zarr` here twice. A chunk that is missing reads as the fill
-value: by Zarr's rules that is what an empty chunk looks like, so it can't be told from a lost one.
+Not named after its library, so that nobody reads `import zarr` here twice. A chunk that is missing reads as
+the fill value: by Zarr's rules that is what an empty chunk looks like, so it can't be told from a lost one.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def matches(path: str) -> bool:
 def open_zarr(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     """The sequences of an array or group; z, positions and fields of a plate give one each.
 
-    Of a multiscale image the finest level is read. Raises ReadError for damage, for other axes or types, and for a
-    plain group of several arrays.
+    Of a multiscale image the finest level is read. Raises ReadError for damage, for other axes or types, and
+    for a plain group of several arrays.
     """
     import zarr
 
@@ -153,7 +154,7 @@ def _plain(path: str, array: Any, suffix: str) -> _Image:
 
 
 def _letter(name: str) -> str:
-    """t, c, z, y, x for themselves and for what they are often called; else the first letter, in upper case."""
+    """t, c, z, y, x, also by what they are often called; else the first letter, in upper case."""
     known = {
         "time": "t",
         "frame": "t",
@@ -182,7 +183,8 @@ def _readers(path: str, image: _Image, options: ReadOptions) -> list[Reader]:
     extent = tuple(length[axis] for axis in others)
     block = _block(array, axes, shape, dtype, options)
     return [
-        ZarrReader(path, image, dict(zip(others, map(int, steps), strict=True)), _header(path, image, shape, dtype),
+        ZarrReader(path, image, dict(zip(others, map(int, steps), strict=True)), _header(path, image, shape,
+        dtype),
                    plane_suffix(others, extent, tuple(map(int, steps))), block)
         for steps in np.ndindex(extent)
     ]  # fmt: skip
@@ -212,7 +214,7 @@ def _header(path: str, image: _Image, shape: tuple[int, int, int], dtype: str) -
 
 
 class ZarrReader(Reader):
-    """Frames of one plane of an array; a chunk that holds several frames is decoded once for frames in order."""
+    """Frames of one plane of an array; a chunk of several frames is decoded once for frames in order."""
 
     def __init__(
         self,

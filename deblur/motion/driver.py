@@ -11,11 +11,16 @@ from deblur.errors import ArrayError
 from deblur.motion.pyramid import halve, reduce, upsample
 from deblur.types import Float
 
-SMALLEST = 16  # px: the shorter side of the coarsest level
+LARGEST = 1e9  # beyond it float32 arithmetic would leave the finite numbers
+SMALLEST = 32  # px: the shorter side of the coarsest level
 
 
 class Method(Protocol):
     """What the driver asks of a method.
+
+    Its arithmetic must not depend on where in the array a pixel lies (no absolute coordinates in float32), so
+    that windows which start at multiples of 2^levels repeat the bits of the whole frame once the halo is
+    large enough.
 
     `reach_for(levels)`: px of the input beyond which a pixel's motion is not noticeably influenced, besides
     the displacement, when that many levels start from one `initial`; `reach`: that of three levels.
@@ -29,6 +34,10 @@ class Method(Protocol):
     def reach(self) -> int: ...
 
     def reach_for(self, levels: int) -> int: ...
+
+    def first_guess(self, reference: Float, moving: Float) -> Float:
+        """A field (2, y, x) for the coarsest level to start from, found without any knowledge."""
+        ...
 
     def solve_level(self, reference: Float, moving: Float, field: Float, level: int) -> Float:
         """Improve `field` (2, y, x) at one level; images (y, x) float32, values in this level's pixels."""
@@ -49,6 +58,8 @@ def as_image(image: NDArray[Any], name: str) -> Float:
     plane = np.array(given, np.float32, order="C")
     if not np.isfinite(plane).all():
         raise ArrayError(f"{name} holds values that are not finite: fill them in before measuring motion")
+    if np.abs(plane).max() > LARGEST:
+        raise ArrayError(f"{name} holds values above {LARGEST:g}: scale it to [0, 1]")
     return plane
 
 
@@ -73,7 +84,7 @@ def coarse_to_fine(
         pyramid.append((halve(pyramid[-1][0]), halve(pyramid[-1][1])))
     coarsest = 2 ** (levels - 1)
     if initial is None:
-        field = np.zeros((2, *pyramid[-1][0].shape), np.float32)
+        field = method.first_guess(*pyramid[-1])
     else:
         field = np.stack([reduce(plane, coarsest) for plane in initial]) / np.float32(coarsest)
     for level, (one, other) in reversed(list(enumerate(pyramid))):

@@ -16,6 +16,7 @@ from numba import njit
 
 from deblur.motion.median import median5
 from deblur.motion.relaxation import relax
+from deblur.motion.search import search
 from deblur.motion.warping import warp
 from deblur.types import Bool, Float
 
@@ -122,7 +123,7 @@ def compress(image: Float) -> Float:
 
 @dataclass(frozen=True, slots=True)
 class Variational:
-    """The method's numbers, tuned on Middlebury's pairs and on averaged 240 fps frames; the optima are flat."""
+    """The method's numbers, tuned on Middlebury's pairs and on averaged 240 fps frames; optima are flat."""
 
     NUMERICS_VERSION: int = 1
     smoothness: float = 1.0  # weight of the smoothness term at full resolution ...
@@ -154,6 +155,16 @@ class Variational:
         48
         """
         return 12 << levels
+
+    def first_guess(self, reference: Float, moving: Float) -> Float:
+        """A field (2, y, x) in whole pixels for the coarsest level, by semi-global matching."""
+        channels = []
+        for image in (reference, moving):
+            value = compress(image)
+            slopes = np.empty((2, *value.shape), np.float32)
+            _gradient(value, slopes[0], slopes[1])
+            channels.append(np.stack([value, *slopes]))
+        return median5(search(channels[0], channels[1]))
 
     def solve_level(self, reference: Float, moving: Float, field: Float, level: int) -> Float:
         """Improve `field` (2, y, x) at one level; images (y, x), values and result in its pixels."""

@@ -22,18 +22,23 @@ def _cubic(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float3
 @njit(cache=True, nogil=True)
 def _warp(image: Float, field: Float, out: Float, inside: Bool) -> None:
     height, width = image.shape
-    zero = np.float32(0.0)
-    bottom, right = np.float32(height - 1), np.float32(width - 1)
+    zero, half, far = np.float32(0.0), np.float32(0.5), np.float32(1e6)
+    bottom, right = height - 1, width - 1
     for y in range(height):
         for x in range(width):
-            yy = np.float32(y) + field[0, y, x]
-            xx = np.float32(x) + field[1, y, x]
-            inside[y, x] = (yy >= zero) and (yy <= bottom) and (xx >= zero) and (xx <= right)
-            yy = min(max(yy, zero), bottom)
-            xx = min(max(xx, zero), right)
-            iy, ix = int(yy), int(xx)
-            a0, a1, a2, a3 = _cubic(yy - np.float32(iy))
-            b0, b1, b2, b3 = _cubic(xx - np.float32(ix))
+            # Whole and broken part apart: the same bits wherever a window lies in the frame.
+            fy, fx = np.floor(field[0, y, x]), np.floor(field[1, y, x])
+            py, px = field[0, y, x] - fy, field[1, y, x] - fx
+            iy, ix = y + int(min(max(fy, -far), far)), x + int(min(max(fx, -far), far))
+            rows = (0 <= iy < bottom) or (iy == -1 and py >= half) or (iy == bottom and py <= half)
+            columns = (0 <= ix < right) or (ix == -1 and px >= half) or (ix == right and px <= half)
+            inside[y, x] = rows and columns
+            if iy < 0 or iy >= bottom:
+                iy, py = min(max(iy, 0), bottom), zero
+            if ix < 0 or ix >= right:
+                ix, px = min(max(ix, 0), right), zero
+            a0, a1, a2, a3 = _cubic(py)
+            b0, b1, b2, b3 = _cubic(px)
             top, left = max(iy - 1, 0), max(ix - 1, 0)
             y2, y3 = min(iy + 1, height - 1), min(iy + 2, height - 1)
             x2, x3 = min(ix + 1, width - 1), min(ix + 2, width - 1)
@@ -49,7 +54,7 @@ def warp(image: Float, field: Float) -> tuple[Float, Bool]:
     """`image[y + dy, x + dx]` for every pixel, and where that lies inside the image.
 
     `image`: (y, x) float32; `field`: (2, y, x) float32, (dy, dx) in pixels. Outside, the border is
-    replicated.
+    replicated; a pixel's area counts as inside, so half a pixel beyond its centre still is.
 
     >>> picture = np.arange(12, dtype=np.float32).reshape(3, 4)
     >>> moved, inside = warp(picture, np.ones((2, 3, 4), np.float32))

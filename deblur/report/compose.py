@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.gradients import sobel, temporal_difference
+from deblur.gradients import sobel
 from deblur.light import luma
 from deblur.plan import Parameters, frame_infos
 from deblur.provenance import environment
@@ -21,10 +22,10 @@ from deblur.upkeep import frame_records
 CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
 
 
-def psnr(image: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio in dB of integer codes (c, y, x), `CUT` pixels of border left out."""
+def psnr(image: NDArray[Any], truth: NDArray[Any], white: float) -> float:
+    """Peak signal-to-noise ratio in dB of codes (c, y, x) up to `white`, `CUT` pixels of border left out."""
     inner = (..., slice(CUT, -CUT), slice(CUT, -CUT))
-    error = np.mean((image[inner].astype(np.float64) - truth[inner]) ** 2) / np.iinfo(image.dtype).max ** 2
+    error = np.mean((image[inner].astype(np.float64) - truth[inner]) ** 2) / white**2
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
@@ -42,7 +43,7 @@ def compose_report(
     motion = dequantise(run.read("motion/forward", t, t + 1)[0])
     records, noise = frame_records(store, run_id), store.survey_part("noise", 0, len(infos))
     rows = tuple(
-        _row(store, run_id, k, infos[k].name, records[k]["weight"], noise[k], truth)
+        _row(store, run_id, FrameRow(infos[k].name, records[k]["weight"], float(noise[k])), k, p.light.white, truth)
         for k in range(len(infos))
     )
     return Report(
@@ -53,7 +54,7 @@ def compose_report(
         originals=(frames[0], frames[1]),
         restored=run.read("0", t, t + 1)[0],
         gradient=sobel(lumas[0]),
-        difference=temporal_difference(lumas[0], lumas[1]),
+        difference=lumas[1] - lumas[0],
         motion=motion,
         path=motion * np.float32(p.exposure.scale(infos[t], infos[other])),
         exposure_fraction=p.exposure.fraction,
@@ -80,18 +81,15 @@ def _shown(linked: NDArray[np.bool_]) -> int:
 
 
 def _row(
-    store: SequenceStore,
-    run_id: str,
-    t: int,
-    name: str,
-    weight: float,
-    noise: float,
-    truth: Sequence[NDArray[Any]] | None,
+    store: SequenceStore, run_id: str, row: FrameRow, t: int, white: float, truth: Sequence[NDArray[Any]] | None
 ) -> FrameRow:
+    """A line of the table, with what it gained where the truth is known."""
     if truth is None:
-        return FrameRow(name, weight, float(noise))
+        return row
     before, after = store.source.read(t, t + 1)[0], store.run(run_id).read("0", t, t + 1)[0]
-    return FrameRow(name, weight, float(noise), psnr(before, truth[t]), psnr(after, truth[t]))
+    return replace(
+        row, psnr_before=psnr(before, truth[t], white), psnr_after=psnr(after, truth[t], white)
+    )
 
 
 def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:

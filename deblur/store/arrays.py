@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,14 @@ from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, StoreError
 from deblur.store.durable import settle, settle_folders
-from deblur.store.shards import Grid, Region, key_of, missing_chunks
+from deblur.store.shards import Grid, Index, Region, key_of, missing_chunks
 
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
 SETTINGS = {
     "async.concurrency": 1,  # one heavy thread a process
     # the pipeline in Rust leaves cut shards under their final names when it is killed (zarrs-python#185)
     "codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline",
-    "array.write_empty_chunks": True,  # zarr doesn't store this with an array: it counts whenever one is opened
+    "array.write_empty_chunks": True,  # not stored with an array: counts when it is opened
 }
 
 
@@ -31,11 +33,9 @@ SETTINGS = {
 def zarr_settings() -> Iterator[None]:
     """Zarr's settings while deblur uses it; the caller's come back afterwards."""
     import zarr
-    from numcodecs import blosc
 
-    blosc.set_nthreads(
-        1
-    )  # several threads write a chunk's blocks in the order they finish: other bytes each time
+    # several threads write the blocks of a chunk in the order in which they finish: other bytes each time
+    import_module("numcodecs.blosc").set_nthreads(1)
     with zarr.config.set(SETTINGS):
         yield
 
@@ -87,7 +87,6 @@ class ShardedArray:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = Path(path), name
-        self._array: Any = None
         self._grid: Grid | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -96,28 +95,33 @@ class ShardedArray:
     def __repr__(self) -> str:
         return f"ShardedArray({str(self.path)!r}, {self.name!r})"
 
-    @property
+    @cached_property
     def array(self) -> Any:
-        """The Zarr array. Raises StoreError where it is missing, damaged, or not sharded."""
-        if self._array is None:
-            import zarr
-            from zarr.storage import LocalStore
+        """The Zarr array, to read. Raises StoreError where it is missing, damaged, or not sharded."""
+        from zarr.storage import LocalStore
 
-            if not (self.path / self.name / "zarr.json").is_file():
-                raise StoreError(f"no array {self.name!r} in {self.path}: the store is incomplete")
-            with zarr_settings():
-                try:
-                    array = zarr.open_array(LocalStore(self.path), path=self.name, mode="r+", zarr_format=3)
-                except (ValueError, KeyError, TypeError, OSError) as error:
-                    raise StoreError(
-                        f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
-                    ) from None
-            if array.shards is None:
+        return self._open(LocalStore(self.path, read_only=True), mode="r")
+
+    @cached_property
+    def _blank(self) -> Any:
+        """The Zarr array, to write whole shards into."""
+        return self._open(_blank_store()(self.path), mode="r+")
+
+    def _open(self, store: Any, *, mode: str) -> Any:
+        import zarr
+
+        if not (self.path / self.name / "zarr.json").is_file():
+            raise StoreError(f"no array {self.name!r} in {self.path}: the store is incomplete")
+        with zarr_settings():
+            try:
+                array = zarr.open_array(store, path=self.name, mode=mode, zarr_format=3)
+            except (ValueError, KeyError, TypeError, OSError) as error:
                 raise StoreError(
-                    f"array {self.name!r} in {self.path} is not sharded: deblur did not write it"
-                )
-            self._array = array
-        return self._array
+                    f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
+                ) from None
+        if array.shards is None:
+            raise StoreError(f"array {self.name!r} in {self.path} is not sharded: deblur did not write it")
+        return array
 
     @property
     def grid(self) -> Grid:
@@ -127,7 +131,8 @@ class ShardedArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
+        found: np.dtype[Any] = np.dtype(self.array.dtype)
+        return found
 
     def write(self, region: Region, data: NDArray[Any]) -> dict[str, str]:
         """Write whole shards; returns {key: sha256 of the file} once they are on the disk.
@@ -138,7 +143,7 @@ class ShardedArray:
         self._require(region, data)
         with zarr_settings():
             try:
-                self.array[_slices(region)] = data
+                self._blank[_slices(region)] = data
             except (OSError, RuntimeError, ValueError) as error:
                 raise StoreError(f"can't write {self.name!r} in {self.path}: {_line(error)}") from None
         digests: dict[str, str] = {}
@@ -147,25 +152,28 @@ class ShardedArray:
             key = key_of(self.name, index)
             digests[key] = settle(self.path / key)
             folders.update(_folders(self.path / self.name, self.path / key))
-            if missing_chunks(self.path / key, self.grid, index):
-                raise StoreError(f"shard {key} of {self.path} lacks chunks: Zarr did not write all of them")
+            self._require_complete(key, index)
         settle_folders(folders)
         return digests
 
     def read(self, region: Region) -> NDArray[Any]:
         """Any region. Raises StoreError where a shard of it is missing (Zarr would read zeros) or damaged."""
         for index in self.grid.touched(region):
-            if not (self.path / key_of(self.name, index)).is_file():
-                raise StoreError(
-                    f"shard {key_of(self.name, index)} of {self.path} is missing: run `deblur verify`, then repair"
-                )
+            self._require_complete(key_of(self.name, index), index)
         with zarr_settings():
             try:
                 return np.asarray(self.array[_slices(region)])
             except (OSError, RuntimeError, ValueError) as error:
                 raise StoreError(
-                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; run `deblur verify`"
+                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
                 ) from None
+
+    def _require_complete(self, key: str, index: Index) -> None:
+        """Refuse a shard that isn't there or lacks chunks: Zarr would read zeros, from an empty file too."""
+        if not (self.path / key).is_file():
+            raise StoreError(f"shard {key} of {self.path} is missing: verify, then repair it")
+        if missing_chunks(self.path / key, self.grid, index):
+            raise StoreError(f"shard {key} of {self.path} lacks chunks: it was not written whole")
 
     def _require(self, region: Region, data: NDArray[Any]) -> None:
         shape = tuple(stop - start for start, stop in region)
@@ -173,6 +181,26 @@ class ShardedArray:
             raise ArrayError(
                 f"{self.name!r} wants {self.dtype} of shape {shape} here, got {data.dtype} of {data.shape}"
             )
+
+
+@cache
+def _blank_store() -> Any:
+    """A local store in which no shard exists yet. Zarr merges even a whole shard with the old one: it would read
+    that first, and a damaged one could never be replaced."""
+    from zarr.storage import LocalStore
+
+    class BlankStore(LocalStore):  # type: ignore[misc]  # zarr is untyped here
+        async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+            return None if _is_shard(key) else await super().get(key, *args, **kwargs)
+
+        def get_sync(self, key: str, *args: Any, **kwargs: Any) -> Any:
+            return None if _is_shard(key) else super().get_sync(key, *args, **kwargs)
+
+    return BlankStore
+
+
+def _is_shard(key: str) -> bool:
+    return "c" in key.split("/")[:-1]
 
 
 def _slices(region: Region) -> tuple[slice, ...]:

@@ -113,7 +113,7 @@ class Lease:
             except LeaseError:
                 return
             except (StoreError, OSError):
-                continue  # a full or slow disk; the next beat may get through, and publishing checks the token
+                continue  # a full disk, say: the next beat may get through, and publishing checks the token
 
     def _require_held(self) -> int:
         if self.token is None:
@@ -165,7 +165,8 @@ def check_token(folder: Path, token: int) -> None:
     newest = highest_claim(folder)
     if token != newest:
         raise LeaseError(
-            f"the lease on {folder.name} was lost (token {token}, now {newest}): run again, finished units are kept"
+            f"the lease on {folder.name} was lost (token {token}, now {newest}): "
+            "run again, finished units are kept"
         )
 
 

@@ -10,27 +10,24 @@ from deblur.errors import LeaseError, StoreError
 from deblur.store.archive import SequenceStore
 from deblur.store.durable import read_json, write_json
 from deblur.store.lease import check_token
-from deblur.store.run import SEAL
+from deblur.store.run import SEAL, RunStore
 
 
 def publish_run(
-    sequence: SequenceStore, run_id: str, *, token: int | None, clock: Callable[[], float] = time.time
+    sequence: SequenceStore, run: RunStore, token: int, *, clock: Callable[[], float] = time.time
 ) -> None:
-    """Make a run the published one. Verify it first: this only checks that its ledger is complete.
+    """Make `run` the published one. Verify it first: this only checks that its ledger is complete.
 
-    `token`: the fencing token of the lease. Raises LeaseError where the lease was lost meanwhile or never
-    held, StoreError for a run with units missing. The run is sealed: nothing writes into it again. Readers
-    see the old run or the new one.
+    `token`: the fencing token of the lease. Raises LeaseError where the lease was lost meanwhile, StoreError
+    for a run with units missing. The run is sealed: nothing writes into it again. Readers see the old run or
+    the new one.
     """
-    if token is None:
-        raise LeaseError(f"publishing in {sequence.id} needs its lease: acquire it first")
     check_token(sequence.path, token)
-    run = sequence.run(run_id)
-    recorded, expected = run.ledger().shards().keys(), run.expected_shards()
-    if len(recorded) != expected:
-        raise StoreError(
-            f"run {run.id} has {len(recorded)} of {expected} shards in its ledger: finish it first"
-        )
+    if run.path.resolve() != sequence.run_path(run.id).resolve():
+        raise StoreError(f"run {run.path} is not one of sequence {sequence.id}: publish it where it was made")
+    recorded, expected = len(run.ledger().shards()), run.expected_shards()
+    if recorded != expected:
+        raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     if not run.sealed:
         write_json(run.path / SEAL, {"digest": run.digest(), "at": clock()})
     _switch(sequence, run.id, token, action="publish", at=clock())

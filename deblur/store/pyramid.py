@@ -41,11 +41,12 @@ def halve(image: NDArray[Any]) -> NDArray[Any]:
     even = _even(image)
     integral = image.dtype.kind in "iu"
     wide = np.dtype(np.int64 if integral else np.result_type(image.dtype, np.float32))
-    total = even[..., 0::2, 0::2].astype(wide)
+    total: NDArray[Any] = even[..., 0::2, 0::2].astype(wide)
     for dy, dx in ((0, 1), (1, 0), (1, 1)):
         total += even[..., dy::2, dx::2]
     if integral:
-        return ((total + 2) >> 2).astype(image.dtype)
+        total = (total + 2) >> 2
+        return total.astype(image.dtype)
     return (total * wide.type(0.25)).astype(image.dtype)
 
 

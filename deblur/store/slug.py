@@ -36,6 +36,8 @@ def suffixed(name: str) -> str:
     """The id with the digest of `name`, whether it needs one or not (two names that differ by case only)."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     readable = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-.")[: LONGEST - 16].rstrip("-.") or "sequence"
+    if _DEVICES.fullmatch(readable):
+        readable = f"_{readable}"
     # surrogates stand for the bytes of a file name that is not UTF-8
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     return f"{readable}~{digest}"

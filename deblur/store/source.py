@@ -221,7 +221,7 @@ class SourceWriter:
             raise StoreError(f"{path} is ingested already: a source is never written twice")
         if not infos or shard_frames < 1 or chunk < 1 or shard_size % chunk:
             raise ArrayError(
-                f"can't lay out {len(infos)} frames in shards of {shard_frames} × {shard_size} px"
+                f"can't lay out {len(infos)} frames in shards of {shard_frames} frames of {shard_size} px"
             )
         side = tuple(min(shard_size, round_up(extent, chunk)) for extent in (y, x))
         self.path, self.header, self.infos = path, header, infos

@@ -61,8 +61,7 @@ def verify_source(
             return (
                 Problem("metadata", "", f"{source.path}: the lists don't give the root digest: ingest again"),
             )
-        count, _, height, width = source.shape
-        digests = source.shard_digests(0, count)
+        digests = source.shard_digests(0, source.shape[0])
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
     recorded = {key: (digest, "") for key, digest in digests.items()}

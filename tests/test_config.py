@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deblur.config import TEMPLATE, JobConfig, digest_of, load_job, parse_bytes, parse_job, with_settings
+from deblur.errors import ConfigError
+
+MINIMAL = {"archive": "a", "sources": [{"path": "frames"}]}
+
+
+def test_the_template_is_a_valid_job_and_its_comments_name_real_keys(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(TEMPLATE)
+    job = load_job(path)
+    assert job.sources[0].path == str(tmp_path / "frames")
+    commented = [line[2:].split("=")[0].strip() for line in TEMPLATE.splitlines() if line.startswith("# ") and "=" in line]
+    known = {key for model in (JobConfig, *[type(getattr(job, n)) for n in ("motion", "restore", "tiling", "limits", "cluster")],
+                               type(job.sources[0])) for key in model.model_fields}  # fmt: skip
+    assert set(commented) <= known
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sources": [{"path": "x", "exposure_fraction": 1.5}]}, r"sources\.0\.exposure_fraction: .*1\.5"),
+        ({"sources": [{"path": "x", "exposure_fraction": -0.5}]}, r"exposure_fraction: .*-0\.5"),
+        ({"tilling": {}}, r"tilling: unknown key \(did you mean 'tiling'\?\)"),
+        ({"tiling": {"window": 100}}, r"unit = 2048 is no multiple of window = 100"),
+        ({"tiling": {"window": 96, "unit": 96 * 32, "shard": 1024}}, r"window = 96 is no multiple of 64: try 128"),
+        ({"limits": {"memory": "4 parsecs"}}, r"limits\.memory: .*write it like '4 GiB'"),
+        ({"cluster": {"kind": "address"}}, r"address = 'tcp://host:port' go together"),
+        ({"sources": []}, r"sources: .*at least 1"),
+    ],
+)
+def test_each_fault_is_one_line_that_names_the_key(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        parse_job(MINIMAL | change, name="job.toml")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_job_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: no such job file"):
+        load_job(tmp_path / "nowhere.toml")
+
+
+def test_broken_toml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text("archive = ")
+    with pytest.raises(ConfigError, match=r"job\.toml: not valid TOML"):
+        load_job(path)
+
+
+def test_settings_change_one_key_and_refuse_others() -> None:
+    job = parse_job(MINIMAL)
+    assert with_settings(job, {"restore.iterations": 7}).restore.iterations == 7
+    with pytest.raises(ConfigError, match=r"restore\.iteration: no such setting \(did you mean 'restore\.iterations'\?\)"):
+        with_settings(job, {"restore.iteration": 7})
+
+
+def _leaves(value: object, prefix: str = "") -> list[str]:
+    if isinstance(value, dict):
+        return [leaf for key, part in value.items() for leaf in _leaves(part, f"{prefix}{key}.")]
+    return [prefix[:-1]]
+
+
+def test_every_setting_changes_the_digest() -> None:
+    job = parse_job(MINIMAL)
+    other = {
+        "archive": "b", "sources": [{"path": "y"}], "motion.method": "other", "restore.method": "wiener",
+        "restore.iterations": 3, "restore.regularisation": 0.5, "tiling.window": 512, "tiling.chunk": 128,
+        "tiling.shard": 512, "tiling.unit": 4096, "tiling.frames": 3, "outputs": ["gradients"], "limits.memory": 10**9,
+        "limits.broken": 0.5, "cluster.kind": "serial", "cluster.workers": 3,
+    }  # fmt: skip
+    skipped = {"cluster.address"}  # only together with its kind
+    assert set(_leaves(job.model_dump(mode="json"))) - skipped <= set(other)
+    for key, value in other.items():
+        assert with_settings(job, {key: value}).digest != job.digest, key
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
+    assert digest_of(value) == digest_of(dict(reversed(value.items())))
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    assert [parse_bytes(text) for text in ("4 GiB", "500MB", "1024", "1.5 KiB")] == [2**32, 5 * 10**8, 1024, 1536]

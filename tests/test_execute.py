@@ -1,0 +1,121 @@
+"""Both executors do the same: every task once, failures named, the rest done."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deblur.clusters import connect
+from deblur.config import Cluster
+from deblur.errors import ConfigError, StoreError
+from deblur.execute import ATTEMPTS, run_tasks
+from deblur.plan import Unit
+from deblur.tiling import Box
+from deblur.unit import Task
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def tasks(count: int) -> list[Task]:
+    return [Task("a", "s", "r", Unit("motion", t, t + 1, Box(0, 1, 0, 1), f"key-{t}")) for t in range(count)]
+
+
+def fine(task: Task) -> dict[str, Any]:
+    return {"key": task.unit.key}
+
+
+def third_fails(task: Task) -> dict[str, Any]:
+    if task.unit.t0 == 3:
+        raise RuntimeError("out of cheese\nredo from start")
+    return fine(task)
+
+
+def third_kills(task: Task) -> dict[str, Any]:
+    if task.unit.t0 == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fine(task)
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[Client]:
+    """A Dask cluster inside this process: its scheduler is real, its workers are threads."""
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(params=["serial", "dask"])
+def client(request: pytest.FixtureRequest) -> Client | None:
+    return None if request.param == "serial" else request.getfixturevalue("threads")
+
+
+def test_every_task_is_done_once(client: Client | None) -> None:
+    seen: list[str] = []
+    assert run_tasks(iter(tasks(25)), client=client, done=lambda task, record: seen.append(record["key"]), work=fine) == []
+    assert sorted(seen) == sorted(task.unit.key for task in tasks(25))
+
+
+def test_a_failing_task_is_named_and_the_rest_is_done(client: Client | None) -> None:
+    seen: list[int] = []
+    failures = run_tasks(tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_fails)
+    assert [failure.task.unit.t0 for failure in failures] == [3]
+    assert "RuntimeError: out of cheese" in str(failures[0])
+    assert "\n" not in str(failures[0])
+    assert sorted(seen) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_failure_is_tried_again_but_a_known_error_is_not() -> None:
+    tried: list[int] = []
+
+    def flaky(task: Task) -> dict[str, Any]:
+        tried.append(task.unit.t0)
+        if len(tried) < ATTEMPTS:
+            raise OSError("busy")
+        return fine(task)
+
+    assert run_tasks(tasks(1), done=lambda task, record: None, work=flaky) == []
+    assert len(tried) == ATTEMPTS
+
+    def damaged(task: Task) -> dict[str, Any]:
+        tried.append(task.unit.t0)
+        raise StoreError("shard gone")
+
+    tried.clear()
+    assert len(run_tasks(tasks(1), done=lambda task, record: None, work=damaged)) == 1
+    assert len(tried) == 1
+
+
+def test_few_are_in_flight(threads: Client) -> None:
+    drawn: list[int] = []
+    finished: list[int] = []
+
+    def stream() -> Iterator[Task]:
+        for task in tasks(40):
+            drawn.append(task.unit.t0)
+            assert len(drawn) - len(finished) <= 2 * 2 + 1
+            yield task
+
+    run_tasks(stream(), client=threads, done=lambda task, record: finished.append(task.unit.t0), work=fine)
+    assert len(finished) == 40
+
+
+def test_an_unreachable_scheduler_is_one_clear_line() -> None:
+    profile = Cluster(kind="address", address="tcp://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"cluster\.address tcp://127\.0\.0\.1:1: no scheduler answers"), connect(profile, memory=2**30):
+        pass
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_worker_is_quarantined() -> None:
+    seen: list[int] = []
+    with connect(Cluster(kind="local", workers=2), memory=2**30) as client:
+        failures = run_tasks(tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_kills)
+    assert [failure.task.unit.t0 for failure in failures] == [3]
+    assert "KilledWorker" in str(failures[0])
+    assert sorted(seen) == [0, 1, 2, 4, 5, 6, 7]
