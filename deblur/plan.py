@@ -187,14 +187,11 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     """Plan a run. Raises ConfigError for settings that don't fit the sequence, PlanError for memory."""
     pixels, surveyed = store.source, store.survey_attrs()
     exposure, light = source_exposure(source, pixels), source_light(source, pixels)
-    if job.motion.method not in motion.METHODS:
-        raise ConfigError(f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}")
-    given = {key: value for key, value in job.restore.model_dump().items() if value is not None}
-    settings = RestoreSettings(**given)
+    settings = check_methods(job)
     longest = float(surveyed["longest"])
     reduction = int(surveyed["reduction"])
-    grid = 2 ** (survey.window_levels(reduction) - 1)
     reach = round_up(longest, 1)
+    seen = motion.METHODS[job.motion.method].reach_for(survey.window_levels(reduction))
     parameters = Parameters(
         window=job.tiling.window,
         reduction=reduction,
@@ -202,7 +199,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         exposure=exposure,
         motion_method=job.motion.method,
         motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
-        motion_halo=round_up(reach + motion.METHODS[job.motion.method].reach, max(grid, 8)),
+        motion_halo=round_up(reach + seen, 8),  # windows must see the pyramid that the whole frame sees
         restore=settings,
         restore_version=sequence.NUMERICS_VERSION,
         restore_halo=restore_halo(settings, longest * exposure.fraction) + reach,
@@ -218,6 +215,18 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     identity = [pixels.digest, store.survey_digest(), parameters.dump(), job.tiling.model_dump(), numerics_class()]
     run = "run-" + digest_of(identity)[:12]
     return Plan(store.id, run, shape, pixels.header.dtype, job.tiling.unit, job.tiling.frames, parameters, cost)
+
+
+def check_methods(job: JobConfig) -> RestoreSettings:
+    """The settings of restoration. Raises ConfigError for a method that there isn't; needs no archive."""
+    if job.motion.method not in motion.METHODS:
+        raise ConfigError(f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}")
+    settings = RestoreSettings(**{key: value for key, value in job.restore.model_dump().items() if value is not None})
+    try:
+        settings.solver()
+    except ConfigError as error:
+        raise ConfigError(f"restore.method: {error}") from None
+    return settings
 
 
 def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parameters: Parameters) -> Cost:

@@ -92,7 +92,7 @@ def survey(
         backward.append(nothing)
         linked.append(False)
         if previous is not None and not (gaps is not None and gaps[index - 1]):
-            pair = estimate_motion_pair(previous, reduced, method=motion_method)
+            pair = estimate_motion_pair(previous, reduced, method=motion_method, reduced=factor)
             if not pair.cut:
                 linked[index - 1] = True
                 forward[index - 1] = pair.forward * np.float32(factor)
@@ -117,8 +117,8 @@ def refine(reference: Float, moving: Float, coarse: Float, *, reduction: int, y0
 
 
 def window_levels(reduction: int) -> int:
-    """Pyramid levels that windows work on: from the survey's resolution, or 1/8, to the full one."""
-    return min(reduction.bit_length(), LEVELS)
+    """Pyramid levels that windows work on: from twice the survey's resolution, or 1/8, to the full one."""
+    return max(1, min(reduction.bit_length() - 1, LEVELS))
 
 
 def quantise(motion: Float) -> NDArray[np.int16]:

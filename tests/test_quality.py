@@ -32,12 +32,16 @@ def test_motion_that_contradicts_or_leaves_is_not() -> None:
 
 
 def case(length: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    sharp = np.kron(np.random.default_rng(3).uniform(0.2, 0.8, (10, 15)), np.ones((4, 4)))[None].astype(np.float32)
+    sharp = np.kron(np.random.default_rng(3).uniform(0.2, 0.8, (10, 15)), np.ones((4, 4)))[None].astype(
+        np.float32
+    )
     path = flow(0, length)
     return blur(sharp, path), sharp, path, np.ones(sharp.shape[1:], np.float32)
 
 
-def decide(seen: np.ndarray, sharp: np.ndarray, path: np.ndarray, sure: np.ndarray, **more: object) -> tuple[np.ndarray, ...]:
+def decide(
+    seen: np.ndarray, sharp: np.ndarray, path: np.ndarray, sure: np.ndarray, **more: object
+) -> tuple[np.ndarray, ...]:
     return gate(seen, sharp, path, sure, noise=0.002, invalid=more.get("invalid"), rules=Gate())  # type: ignore[arg-type]
 
 
@@ -54,7 +58,9 @@ def test_each_reason_is_given() -> None:
     residual = decide(seen, seen[..., ::-1].copy(), path, sure)
     spike = seen.copy()
     spike[0, 20, 30] = 5
-    over = decide(np.full_like(seen, 0.5), np.where(spike == 5, np.float32(0.9), np.float32(0.5)), flow(0, 30), sure)
+    over = decide(
+        np.full_like(seen, 0.5), np.where(spike == 5, np.float32(0.9), np.float32(0.5)), flow(0, 30), sure
+    )
     clipped = seen.copy()
     clipped[0, 8:12, 8:12] = 1
     saturated = decide(clipped, sharp, path, sure)

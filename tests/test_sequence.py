@@ -29,7 +29,9 @@ def scene(height: int, width: int) -> np.ndarray:
     return image
 
 
-def pan(count: int = 3, speed: float = 8, fraction: float = 0.75, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
+def pan(
+    count: int = 3, speed: float = 8, fraction: float = 0.75, size: tuple[int, int] = (96, 128)
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames of a camera that pans right by `speed` pixels a frame, and their truth."""
     wide = scene(size[0], size[1] + 64)
     path = np.zeros((2, *wide.shape), np.float32)
@@ -58,7 +60,9 @@ def test_a_window_gains_with_every_method(name: str, noise: float) -> None:
     frames, truth = pan()
     frames = frames + np.random.default_rng(1).normal(0, noise, frames.shape).astype(np.float32)
     kept = frames.copy()
-    found = restore_window(frames[1][None], both_sides(frames), noise=noise, settings=RestoreSettings(method=name))
+    found = restore_window(
+        frames[1][None], both_sides(frames), noise=noise, settings=RestoreSettings(method=name)
+    )
     merged = frames[1] * (1 - found.weight) + found.image[0] * found.weight
     assert psnr(merged, truth[1]) > psnr(frames[1], truth[1]) + (3 if noise == 0 else 0.8)
     np.testing.assert_array_equal(frames, kept)
@@ -95,7 +99,8 @@ def test_a_window_with_its_halo_agrees_with_the_whole(name: str) -> None:
     outer = slice(y.start - halo, y.stop + halo), slice(x.start - halo, x.stop + halo)
     assert min(s.start for s in outer) > 0
     cut = tuple(
-        Neighbour(n.frame[:, *outer], n.motion[:, *outer].copy(), n.back[:, *outer].copy(), n.scale) for n in neighbours
+        Neighbour(n.frame[:, *outer], n.motion[:, *outer].copy(), n.back[:, *outer].copy(), n.scale)
+        for n in neighbours
     )
     whole = restore_window(frames[1][None], neighbours, noise=0.002, settings=settings)
     part = restore_window(frames[1][None][:, *outer], cut, noise=0.002, settings=settings)
@@ -175,7 +180,9 @@ def test_real_frames_gain_and_none_is_harmed(count: int, period: int) -> None:
         return np.asarray(imagecodecs.png_decode(names[i].read_bytes())[crop] @ luma / 255, np.float32)
 
     centres = [period + count // 2 + k * period for k in (-1, 0, 1)]
-    seen = np.stack([np.mean([load(c + k) for k in range(-(count // 2), count // 2 + 1)], axis=0) for c in centres])
+    seen = np.stack(
+        [np.mean([load(c + k) for k in range(-(count // 2), count // 2 + 1)], axis=0) for c in centres]
+    )
     seen = np.rint(seen * 255).astype(np.uint8)
     found = restore(seen, exposure_fraction=count / period, transfer="linear")
     gains = [

@@ -2,9 +2,9 @@
 
 With n-bit codes, limited range: Y = (y - 16·2^(n-8)) / (219·2^(n-8)), Cb = (cb - 2^(n-1)) / (224·2^(n-8)),
 Cr alike; full range: Y = y / (2^n - 1), Cb = (cb - 2^(n-1)) / (2^n - 1). Then, by ITU-R BT.601, BT.709 and
-BT.2020, R = Y + 2(1-Kr)·Cr, B = Y + 2(1-Kb)·Cb, G = (Y - Kr·R - Kb·B) / (1-Kr-Kb), times 255 for 8-bit codes or
-65535 for deeper ones, rounded. 10-bit limited black 64 thus becomes 0 and white 940 becomes 65535. Codes blacker
-than black or whiter than white, which only limited range has, end at 0 and at the top, as on a screen.
+BT.2020, R = Y + 2(1-Kr)·Cr, B = Y + 2(1-Kb)·Cb, G = (Y - Kr·R - Kb·B) / (1-Kr-Kb), times 255 for 8-bit codes
+or 65535 for deeper ones, rounded. 10-bit limited black 64 thus becomes 0 and white 940 becomes 65535. Codes
+blacker than black or whiter than white, which only limited range has, end at 0 and at the top, as on screens.
 Subsampled chroma is interpolated linearly (swscale's default repeats it), sited as MPEG-2 does or centred as
 JPEG does.
 """

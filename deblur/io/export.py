@@ -36,10 +36,10 @@ def export_frames(
     """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
 
     No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame,
-    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, 8 bits
-    only. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where `header.metadata`
-    says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its time. `names` sets
-    the number of frames.
+    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, only
+    for 8 bits. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
+    `header.metadata` says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its
+    time. `names` sets the number of frames.
 
     Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
     can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def open_npy(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     """The array as one sequence. Raises ReadError for pickles, damage, other shapes, beyond limits."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError, TypeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(
             f"{path} is broken or no plain array ({reason}): save it again with numpy.save"

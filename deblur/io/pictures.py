@@ -71,8 +71,10 @@ def read_header(path: Path, kind: str) -> Picture:
     try:
         with path.open("rb") as stream:
             return _png_header(path, stream) if kind == "png" else _jpeg_header(path, stream)
-    except (struct.error, OSError, IndexError) as error:
-        raise ReadError(f"{path} is cut off in its header: copy it again or leave it out") from error
+    except (struct.error, OSError, IndexError, KeyError, ValueError) as error:
+        raise ReadError(
+            f"{path} is cut off or broken in its header: copy it again or leave it out"
+        ) from error
 
 
 def read_pixels(path: Path, kind: str) -> NDArray[Any]:

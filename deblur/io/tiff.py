@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -35,7 +36,10 @@ from deblur.io.reader import (
 from deblur.types import FrameInfo, SequenceHeader
 
 # What tifffile and its codecs raise for damaged files; anything else is a fault of ours and should be seen.
-BROKEN = (OSError, ValueError, RuntimeError, IndexError, KeyError, TypeError, zlib.error, OverflowError)
+BROKEN = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
+    zlib.error,
+)  # fmt: skip
 PHOTOMETRIC = {
     0: "white as zero: invert it to black as zero",
     3: "a palette, which holds no light to deblur: convert it to RGB or grey",
@@ -149,23 +153,19 @@ class TiffReader(Reader):
         return native(image)
 
     def _page(self, name: str, number: int) -> NDArray[Any]:
+        expected = (self.header.shape[0] // len(self.groups[0]), *self.header.shape[1:])
         try:
             page = self.pages[number]
+            if page is None:
+                raise ReadError(f"{name} is missing although the metadata announce it: export the file again")
+            page = page.aspage() if hasattr(page, "aspage") else page
+            shape, dtype = _page_shape(page), np.dtype(page.dtype) if page.dtype is not None else None
         except IndexError as error:
-            raise ReadError(
-                f"{name} is missing, the file is cut off before it: copy the file again"
-            ) from error
+            raise ReadError(f"{name} is missing, the file is cut off before it: copy it again") from error
         except BROKEN as error:
             raise _broken(name, error) from error
-        if page is None:
-            raise ReadError(
-                f"{name} is missing in the file although its metadata announce it: export the file again"
-            )
-        page = page.aspage() if hasattr(page, "aspage") else page
-        shape = _page_shape(page)
-        expected = (self.header.shape[0] // len(self.groups[0]), *self.header.shape[1:])
-        if shape != expected or page.dtype is None or np.dtype(page.dtype).name != self.header.dtype:
-            found = describe(shape, page.dtype) if page.dtype is not None else "of an unknown type"
+        if shape != expected or dtype is None or dtype.name != self.header.dtype:
+            found = describe(shape, dtype) if dtype is not None else "of an unknown type"
             raise unlike(name, found, describe(expected, self.header.dtype))
         return _decode(name, page)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -37,6 +38,7 @@ TRANSFERS = {  # ITU-T H.273 codes; the camera curves are undone as sRGB, the ne
     14: "srgb", 15: "srgb",
 }  # fmt: skip
 REFUSED_TRANSFERS = {9: "logarithmic", 10: "logarithmic", 16: "PQ (HDR)", 17: "SMPTE 428", 18: "HLG (HDR)"}
+TORN = ("prematurely", "partial file")  # FFmpeg's words for a file that ends too early
 PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
 
@@ -92,8 +94,10 @@ def _index(path: str, limits: ReadLimits) -> tuple[_Index, ...]:
             raise ReadError(f"{path} holds no video stream: name a video file")
         stamps: dict[int, list[int]] = {stream.index: [] for stream in streams}
         keys: dict[int, list[int]] = {stream.index: [] for stream in streams}
+        torn = False
         try:
-            for packet in container.demux(streams):
+            for packet, complaints in _packets(container, streams):
+                torn = torn or any(sign in text for text in complaints for sign in TORN)
                 if packet.size == 0 or packet.is_discard:
                     continue
                 stamp = packet.pts if packet.pts is not None else packet.dts
@@ -108,17 +112,48 @@ def _index(path: str, limits: ReadLimits) -> tuple[_Index, ...]:
         except av.FFmpegError as error:
             if not any(stamps.values()):
                 raise _broken(path, error) from error
-            # the file ends in the middle of a packet: what was found before is sound
+            torn = True
         found = []
         for stream in streams:
             ordered = sorted(stamps[stream.index])
             check_count(path, len(ordered), limits)
+            if torn:  # what was cut off counts as one broken frame, so that it is noticed
+                ordered.append(2 * ordered[-1] - ordered[-2] if len(ordered) > 1 else ordered[-1] + 1)
             if any(a == b for a, b in pairwise(ordered)):
                 raise ReadError(
                     f"{path} has several frames of the same time: encode it again with right times"
                 )
             found.append(_Index(stream.index, ordered, sorted(keys[stream.index]), stream.time_base))
     return tuple(found)
+
+
+def _packets(container: Any, streams: Sequence[Any]) -> Iterator[tuple[Any, list[str]]]:
+    """Packets, each with what FFmpeg complained of while it was fetched."""
+    packets = container.demux(streams)
+    while True:
+        with _complaints() as found:
+            packet = next(packets, None)
+        if packet is None:
+            return
+        yield packet, [text for _, _, text in found]
+
+
+@contextmanager
+def _complaints() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect what FFmpeg logs as errors, since it tells of much damage nowhere else.
+
+    It ends torn files without raising, and paints over damage: FFV1 shows the frame before, whatever
+    `err_detect` says.
+    """
+    import av
+
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as found:
+            yield found
+    finally:
+        av.logging.set_level(level)
 
 
 def _is_cover(stream: Any) -> bool:
@@ -269,6 +304,8 @@ class VideoReader(Reader):
             self._container.close()
         self._container = _open(self._path)
         context = self._stream.codec_context
+        if context is None:
+            raise ReadError(f"{self._path} has a codec that this FFmpeg doesn't know: convert it")
         context.thread_count = 1
         context.options = {"err_detect": "crccheck+explode"}  # never let a decoder paint over damage unseen
         self._restart()
@@ -310,23 +347,15 @@ class VideoReader(Reader):
 
 
 def _decode_packet(packet: Any) -> tuple[Sequence[Any], bool]:
-    """The frames that a packet completes, and whether the decoder was content.
-
-    Decoders repair damage (FFV1 shows the frame before, whatever `err_detect` says) and tell it in the log
-    only, so the log is listened to.
-    """
+    """The frames that a packet completes, and whether the decoder was content."""
     import av
 
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as complaints:
+        with _complaints() as found:
             frames = packet.decode()
     except (av.FFmpegError, OSError):
         return (), False
-    finally:
-        av.logging.set_level(level)
-    return frames, not complaints
+    return frames, not found
 
 
 def _refuse_interlaced(name: str, frame: Any, context: Any) -> None:

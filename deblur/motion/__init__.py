@@ -68,18 +68,23 @@ def estimate_motion(
 
 
 def estimate_motion_pair(
-    a: NDArray[Any], b: NDArray[Any], *, method: str = "variational", initial: NDArray[Any] | None = None
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    method: str = "variational",
+    initial: NDArray[Any] | None = None,
+    reduced: int = 1,
 ) -> Motion:
     """Motion between two frames both ways, with confidence, occlusion, and whether it is a cut.
 
     `a`, `b`: (y, x) as for `estimate_motion`. `initial`: (2, y, x), a first guess from `a` to `b`; the way
-    back starts from its opposite. Returns a `Motion`. Raises as `estimate_motion` does.
+    back starts from its opposite. `reduced`: as for `estimate_motion`. Returns a `Motion`. Raises as `estimate_motion` does.
 
     >>> frame = np.random.default_rng(0).random((32, 32), np.float32)
     >>> estimate_motion_pair(frame, frame).cut
     False
     """
-    forward = estimate_motion(a, b, method=method, initial=initial)
+    forward = estimate_motion(a, b, method=method, initial=initial, reduced=reduced)
     opposite = None if initial is None else -np.asarray(initial, np.float32)
-    backward = estimate_motion(b, a, method=method, initial=opposite)
+    backward = estimate_motion(b, a, method=method, initial=opposite, reduced=reduced)
     return pair(as_image(a, "a"), as_image(b, "b"), forward, backward)

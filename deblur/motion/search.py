@@ -17,6 +17,7 @@ BRIGHTNESS = np.float32(0.15)  # what a difference in value counts, against one 
 TOP = np.float32(1.5)  # a difference beyond this is a mismatch, however large
 NEAR = np.float32(0.4)  # penalty of a step to a neighbouring displacement ...
 FAR = np.float32(4)  # ... and of any jump
+LEAVING = np.float32(0.65)  # what leaves the frame costs this share of the mean over what stays
 LENGTH = np.float32(0.001)  # a px of displacement: decides where there is nothing to see
 
 
@@ -41,12 +42,12 @@ def _costs(one: Float, other: Float, radius: int, out: Float) -> None:
                     cell[j * side + i] = cost
                     total += cost
                     seen += 1
-            mean = total / np.float32(seen)  # what leaves the frame is neither praised nor blamed
+            unseen = LEAVING * total / np.float32(seen)
             for j in range(side):
                 for i in range(side):
                     k = j * side + i
                     if cell[k] < np.float32(0.0):
-                        cell[k] = mean
+                        cell[k] = unseen
                     cell[k] += LENGTH * np.float32(abs(j - radius) + abs(i - radius))
 
 

@@ -152,9 +152,9 @@ class Variational:
         Measured (tests/motion/test_windows.py); the displacement itself comes on top.
 
         >>> Variational().reach_for(2)
-        48
+        64
         """
-        return 12 << levels
+        return 16 << levels
 
     def first_guess(self, reference: Float, moving: Float) -> Float:
         """A field (2, y, x) in whole pixels for the coarsest level, by semi-global matching."""

@@ -185,8 +185,11 @@ class ShardedArray:
 
 @cache
 def _blank_store() -> Any:
-    """A local store in which no shard exists yet. Zarr merges even a whole shard with the old one: it would read
-    that first, and a damaged one could never be replaced."""
+    """A local store in which no shard exists yet.
+
+    Zarr merges even a whole shard with the old one: it would read that first, and a damaged one could never
+    be replaced.
+    """
     from zarr.storage import LocalStore
 
     class BlankStore(LocalStore):  # type: ignore[misc]  # zarr is untyped here

@@ -44,10 +44,8 @@ def halve(image: NDArray[Any]) -> NDArray[Any]:
     total: NDArray[Any] = even[..., 0::2, 0::2].astype(wide)
     for dy, dx in ((0, 1), (1, 0), (1, 1)):
         total += even[..., dy::2, dx::2]
-    if integral:
-        total = (total + 2) >> 2
-        return total.astype(image.dtype)
-    return (total * wide.type(0.25)).astype(image.dtype)
+    mean: NDArray[Any] = (total + 2) >> 2 if integral else total * wide.type(0.25)
+    return mean.astype(image.dtype)
 
 
 def _even(image: NDArray[Any]) -> NDArray[Any]:

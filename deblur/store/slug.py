@@ -20,7 +20,7 @@ def slug(name: str) -> str:
     sha256, so that two names never share an id.
 
     >>> slug("GOPR0372_07_00"), slug("tank 3/z012")
-    ('GOPR0372_07_00', 'tank-3-z012~21d0df1d3a3a')
+    ('GOPR0372_07_00', 'tank-3-z012~c27efc720c93')
     """
     if (
         len(name) <= LONGEST

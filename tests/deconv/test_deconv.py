@@ -107,8 +107,9 @@ def test_distrusted_pixels_do_not_count(name: str) -> None:
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_what_is_not_finite_stops_the_solver(name: str) -> None:
     seen = np.full((12, 12), np.nan, np.float32)
+    model = AlongPath(np.ones((2, 12, 12), np.float32))
     with pytest.raises(NumericsError, match="finite"):
-        METHODS[name].solve(seen, AlongPath(np.ones((2, 12, 12), np.float32)), noise=0.0, trust=None)  # type: ignore[union-attr]
+        solver(name).solve(seen, model, noise=0.0, trust=None)
 
 
 def test_wrong_use_is_refused_in_one_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,33 @@ def test_any_order_gives_the_same(write: Callable[[Path, NDArray[Any]], str], or
     with tempfile.TemporaryDirectory() as folder, opened(write(Path(folder), expected)) as reader:
         for index in order:
             assert np.array_equal(reader.read(index), expected[index])
+
+
+WRITERS = [write_pngs, write_single_tiffs, write_tiff, write_ome, write_npy, write_zarr, write_ffv1]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_damage_raises_nothing_but_read_errors(
+    write: Callable[[Path, NDArray[Any]], str], data: st.DataObject
+) -> None:
+    """A byte changed or the end cut off, anywhere: a ReadError, or frames that are as the header says."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = write(Path(folder), truth("uint8", 1))
+        file = sorted(path for path in Path(folder).rglob("*") if path.is_file())[0]
+        body = bytearray(file.read_bytes())
+        place = data.draw(st.integers(0, len(body) - 1))
+        body = body[:place] if data.draw(st.booleans()) else body[:place] + b"\x7f" + body[place + 1 :]
+        file.write_bytes(body)
+        with suppress(ReadError):
+            for reader in open_source(source):
+                read_all(reader)
+
+
+def read_all(reader: Reader) -> None:
+    with reader:
+        for index in range(len(reader.frames)):
+            with suppress(ReadError):
+                frame = reader.read(index)
+                assert (frame.shape, frame.dtype.name) == (reader.header.shape, reader.header.dtype)

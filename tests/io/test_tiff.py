@@ -60,10 +60,13 @@ def test_z_and_positions_become_sequences(tmp_path: Path) -> None:
 def test_ome_facts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "run.ome.tif"
     facts: dict[str, Any] = {
-        "axes": "TCYX", "TimeIncrement": 40, "TimeIncrementUnit": "ms",
-        "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.2, "SignificantBits": 12, "Channel": {"Name": ["gfp", "rfp"]},
-        "Plane": {"ExposureTime": [5.0] * 10, "ExposureTimeUnit": ["ms"] * 10},
-    }  # fmt: skip
+        "axes": "TCYX",
+        "TimeIncrement": 40,
+        "TimeIncrementUnit": "ms",
+        "SignificantBits": 12,
+    }
+    facts |= {"PhysicalSizeX": 0.1, "PhysicalSizeY": 0.2, "Channel": {"Name": ["gfp", "rfp"]}}
+    facts["Plane"] = {"ExposureTime": [5.0] * 10, "ExposureTimeUnit": ["ms"] * 10}
     tifffile.imwrite(path, ramp(5, 2, 12, 16), photometric="minisblack", metadata=facts)
     (reader,) = open_source(str(path))
     header = reader.header

@@ -317,9 +317,12 @@ def test_a_cut_off_matroska_keeps_what_is_whole(tmp_path: Path) -> None:
     path = Path(encode(tmp_path / "a.mkv", [[frame] for frame in noise], "gray", options={"g": "1"}))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with only(str(path)) as reader:
-        assert 3 <= len(reader.frames) <= 6
-        for index in range(len(reader.frames) - 1):
+        whole = len(reader.frames) - 1
+        assert 3 <= whole <= 6
+        for index in range(whole):
             assert np.array_equal(reader.read(index)[0], noise[index])
+        with pytest.raises(ReadError, match="does not decode"):  # what is lost is noticed
+            reader.read(whole)
 
 
 def test_damage_inside_h264_spares_other_groups(tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ SPEC = RunSpec(
 
 def header(name: str = "clip") -> SequenceHeader:
     return SequenceHeader(
-        name, (CHANNELS, HEIGHT, WIDTH), "uint16", ("red", "green"), bits=12, frame_rate=25.0, pixel_size=(0.5, 0.5, "µm")
+        name,
+        (CHANNELS, HEIGHT, WIDTH),
+        "uint16",
+        ("red", "green"),
+        bits=12,
+        frame_rate=25.0,
+        pixel_size=(0.5, 0.5, "µm"),
     )
 
 
@@ -41,7 +47,12 @@ def pixels(count: int = FRAMES, *, seed: int = 1) -> np.ndarray:
 
 def ingest(sequence: SequenceStore, frames: np.ndarray, *, name: str = "clip") -> SourceStore:
     with SourceStore.create(
-        sequence.source.path, header(name), infos(len(frames)), chunk=CHUNK, shard_frames=BLOCK, shard_size=SHARD
+        sequence.source.path,
+        header(name),
+        infos(len(frames)),
+        chunk=CHUNK,
+        shard_frames=BLOCK,
+        shard_size=SHARD,
     ) as writer:
         for t0, t1 in blocks(len(frames), BLOCK):
             writer.write(t0, frames[t0:t1])

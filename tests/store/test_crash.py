@@ -58,7 +58,9 @@ def test_shards_are_synced_before_they_are_recorded(tmp_path: Path, monkeypatch:
 
     def recording(ledger: Ledger, record: dict) -> None:
         for key in record["shards"]:
-            assert (run.path / key).stat().st_ino in synced, f"{key} is in the ledger before it is on the disk"
+            assert (run.path / key).stat().st_ino in synced, (
+                f"{key} is in the ledger before it is on the disk"
+            )
             for folder in (run.path / key).parents:
                 if folder == run.path / key.split("/c/")[0]:
                     break
@@ -102,4 +104,4 @@ def test_an_ingest_that_dies_before_its_last_step_is_not_there(
         writer.finish()
     assert not SourceStore(path).exists
     assert not path.exists()
-    assert (HEIGHT, WIDTH) == writer.grid.shape[2:]
+    assert writer.grid.shape[2:] == (HEIGHT, WIDTH)

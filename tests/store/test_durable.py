@@ -45,7 +45,9 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: p
     assert events == ["sync", "rename", "sync"]  # the file, its name, the folder
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     durable.write_atomic(tmp_path / "a", b"old")
 
     def full(_: int) -> None:

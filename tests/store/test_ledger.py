@@ -15,7 +15,10 @@ from deblur.store import Ledger
 
 records = st.lists(
     st.fixed_dictionaries(
-        {"key": st.text(min_size=1, max_size=5), "shards": st.dictionaries(st.text(max_size=4), st.text(max_size=4))}
+        {
+            "key": st.text(min_size=1, max_size=5),
+            "shards": st.dictionaries(st.text(max_size=4), st.text(max_size=4)),
+        }
     ),
     min_size=1,
     max_size=5,
@@ -71,7 +74,9 @@ def test_writers_have_segments_of_their_own(tmp_path: Path) -> None:
     assert Ledger(tmp_path).writer != Ledger(tmp_path).writer
 
 
-def test_a_record_is_on_the_disk_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_on_the_disk_before_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), sync(handle))[1])

@@ -33,20 +33,32 @@ def test_a_plain_reader_finds_every_level(tmp_path: Path, kind: str) -> None:
         assert (scale["type"], translation["type"]) == ("scale", "translation")
         assert len(scale["scale"]) == len(translation["translation"]) == array.ndim
         assert array.metadata.dimension_names == ("t", "c", "y", "x")
-        assert scale["scale"][2] / multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][2] == 2**level
+        assert (
+            scale["scale"][2] / multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][2]
+            == 2**level
+        )
     assert [channel["label"] for channel in image["omero"]["channels"]] == ["red", "green"]
     np.testing.assert_array_equal(group["0"][:], pixels())
 
 
 def test_units_and_channels() -> None:
     found = ome.multiscale(
-        name="n", paths=["0", "1"], channels=["red", "blue"], dtype="uint16", largest=4095, frame_rate=25, pixel_size=(2, 3, "µm")
+        name="n",
+        paths=["0", "1"],
+        channels=["red", "blue"],
+        dtype="uint16",
+        largest=4095,
+        frame_rate=25,
+        pixel_size=(2, 3, "µm"),
     )
     (multiscale,) = found["multiscales"]
     assert [axis.get("unit") for axis in multiscale["axes"]] == ["second", None, "micrometer", "micrometer"]
     assert multiscale["datasets"][1]["coordinateTransformations"] == [
         {"type": "scale", "scale": [0.04, 1.0, 4, 6]},
-        {"type": "translation", "translation": [0.0, 0.0, 1.0, 1.5]},  # half a full pixel, as halving moves centres
+        {
+            "type": "translation",
+            "translation": [0.0, 0.0, 1.0, 1.5],
+        },  # half a full pixel, as halving moves centres
     ]
     windows = [channel["window"] for channel in found["omero"]["channels"]]
     assert windows == [{"min": 0.0, "max": 65535.0, "start": 0.0, "end": 4095.0}] * 2
@@ -66,5 +78,9 @@ def test_the_other_arrays_explain_themselves(tmp_path: Path) -> None:
     group = zarr.open_group(run.path, mode="r")
     assert group["motion/forward"].attrs["quantum"] == 1 / 64
     assert group["motion/forward"].attrs["components"] == ["dy", "dx"]
-    assert [codec.to_dict()["name"] for codec in group["0"].metadata.codecs[0].codecs] == ["bytes", "blosc", "crc32c"]
+    assert [codec.to_dict()["name"] for codec in group["0"].metadata.codecs[0].codecs] == [
+        "bytes",
+        "blosc",
+        "crc32c",
+    ]
     assert group["quality/reason"].dtype == np.uint8

@@ -12,9 +12,9 @@ from deblur.errors import ArrayError
 from deblur.store import halve, levels_for
 from deblur.store.pyramid import level_extent
 
-images = hnp.arrays(st.sampled_from(["u1", "u2", "i2", "f4"]), hnp.array_shapes(min_dims=2, max_dims=3, max_side=9)).filter(
-    lambda image: bool(np.isfinite(image).all() and (np.abs(image.astype(float)) < 1e30).all())
-)
+images = hnp.arrays(
+    st.sampled_from(["u1", "u2", "i2", "f4"]), hnp.array_shapes(min_dims=2, max_dims=3, max_side=9)
+).filter(lambda image: bool(np.isfinite(image).all() and (np.abs(image.astype(float)) < 1e30).all()))
 
 
 @given(images)

@@ -127,7 +127,9 @@ def test_opening_reads_nothing(tmp_path: Path) -> None:
 def test_shards_are_carried_over_by_digest(full: RunStore, run: RunStore) -> None:
     shards = {k: v for k, v in full.ledger().shards().items() if k.startswith("motion/")}
     assert run.copy_shards(full, shards) == shards
-    np.testing.assert_array_equal(run.read("motion/backward", 0, FRAMES), full.read("motion/backward", 0, FRAMES))
+    np.testing.assert_array_equal(
+        run.read("motion/backward", 0, FRAMES), full.read("motion/backward", 0, FRAMES)
+    )
     key = next(iter(shards))
     with pytest.raises(StoreError, match="not what was written"):
         run.copy_shards(full, {key: "0" * 64})
@@ -145,7 +147,7 @@ def test_digests_come_from_the_ledger(full: RunStore, run: RunStore) -> None:
 
 
 def test_a_silent_zarr_is_noticed(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a version of zarr stops writing empty chunks, the write fails instead of reading as zeros for ever."""
+    """A zarr that stops writing empty chunks makes writing fail: they would read as zeros for ever."""
     monkeypatch.setitem(arrays_module.SETTINGS, "array.write_empty_chunks", False)
     block = np.zeros((2, 32, 32), np.uint8)
     block[0, :8, :8] = 1
@@ -176,7 +178,9 @@ def test_gradients_only_when_asked(run: RunStore, tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([8, 16, 32]), st.integers(1, 4))
-def test_the_levels_of_units_tile_the_levels_of_the_image(height: int, width: int, shard: int, levels: int) -> None:
+def test_the_levels_of_units_tile_the_levels_of_the_image(
+    height: int, width: int, shard: int, levels: int
+) -> None:
     spec = RunSpec((2, 1, height, width), "uint8", 2, shard, chunk=CHUNK, levels=levels)
     for level in range(spec.unit_levels):
         _, _, h, w = spec.level_shape(level)
@@ -205,4 +209,9 @@ def test_importing_the_store_does_not_import_zarr() -> None:
 
 
 def test_shards_have_one_size_per_level() -> None:
-    assert [SPEC.arrays()[str(level)][0].shard[-1] for level in range(4)] == [SHARD, SHARD // 2, SHARD // 4, CHUNK]
+    assert [SPEC.arrays()[str(level)][0].shard[-1] for level in range(4)] == [
+        SHARD,
+        SHARD // 2,
+        SHARD // 4,
+        CHUNK,
+    ]

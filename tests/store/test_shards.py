@@ -27,7 +27,9 @@ def grids(draw: st.DrawFn) -> Grid:
 @st.composite
 def regions(draw: st.DrawFn) -> tuple[Grid, Region]:
     grid = draw(grids())
-    ends = [sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in grid.shape]
+    ends = [
+        sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in grid.shape
+    ]
     return grid, tuple((a, b) for a, b in ends)
 
 
@@ -71,7 +73,9 @@ def test_a_broken_key_is_refused(key: str) -> None:
         index_of(key)
 
 
-@pytest.mark.parametrize(("t0", "t1", "box"), [(0, 9, Box(0, 4, 0, 4)), (2, 2, Box(0, 4, 0, 4)), (0, 1, Box(0, 5, 0, 4))])
+@pytest.mark.parametrize(
+    ("t0", "t1", "box"), [(0, 9, Box(0, 4, 0, 4)), (2, 2, Box(0, 4, 0, 4)), (0, 1, Box(0, 5, 0, 4))]
+)
 def test_a_region_outside_is_refused(t0: int, t1: int, box: Box) -> None:
     with pytest.raises(PlanError, match="leave an array"):
         Grid((8, 1, 4, 4), (1, 1, 2, 2), (2, 1, 4, 4)).region(t0, t1, box)

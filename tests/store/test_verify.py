@@ -52,14 +52,18 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize(("damage", "kind"), [(cut, "changed"), (flip, "changed"), (empty, "changed"), (os.unlink, "missing")])
-def test_a_damaged_shard_is_found_and_read_by_nobody(run: RunStore, damage: Callable[[Path], None], kind: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "kind"), [(cut, "changed"), (flip, "changed"), (empty, "changed"), (os.unlink, "missing")]
+)
+def test_a_damaged_shard_is_found_and_read_by_nobody(
+    run: RunStore, damage: Callable[[Path], None], kind: str
+) -> None:
     damage(run.path / SHARD)
     (problem,) = verify_run(run)
     assert (problem.kind, problem.shard, problem.unit) == (kind, SHARD, "unit-0-0-0")
     assert SHARD in str(problem)
     assert "\n" not in str(problem)
-    with pytest.raises(StoreError, match="missing|damaged|cut short|checksum") as caught:
+    with pytest.raises(StoreError, match=r"missing|damaged|cut short|checksum") as caught:
         run.read("0", 0, FRAMES)
     assert "\n" not in str(caught.value)
 
@@ -67,7 +71,9 @@ def test_a_damaged_shard_is_found_and_read_by_nobody(run: RunStore, damage: Call
 @settings(max_examples=20)
 @given(st.data())
 def test_any_flipped_bit_is_found_and_never_read(pristine: RunStore, data: st.DataObject) -> None:
-    key = data.draw(st.sampled_from([SHARD, "motion/forward/c/1/0/0/1", "quality/weight/c/0/1/0", "3/c/0/0/0/0"]))
+    key = data.draw(
+        st.sampled_from([SHARD, "motion/forward/c/1/0/0/1", "quality/weight/c/0/1/0", "3/c/0/0/0/0"])
+    )
     path = pristine.path / key
     before = path.read_bytes()
     bit = data.draw(st.integers(0, 8 * len(before) - 1))
@@ -76,7 +82,7 @@ def test_any_flipped_bit_is_found_and_never_read(pristine: RunStore, data: st.Da
     path.write_bytes(flipped)
     try:
         assert [p.kind for p in verify_run(pristine)] == ["changed"]
-        with pytest.raises(StoreError, match="damaged|checksum"):
+        with pytest.raises(StoreError, match=r"damaged|checksum"):
             pristine.read(key.split("/c/")[0], 0, FRAMES)
     finally:
         path.write_bytes(before)
@@ -105,7 +111,9 @@ def test_a_shard_with_chunks_missing_is_found_though_its_digest_fits(run: RunSto
     assert "incomplete" in {p.kind for p in verify_run(run)}
 
 
-@pytest.mark.parametrize(("name", "text"), [("zarr.json", "{"), ("zarr.json", "{}"), ("0/zarr.json", "{"), ("0/zarr.json", "{}")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("zarr.json", "{"), ("zarr.json", "{}"), ("0/zarr.json", "{"), ("0/zarr.json", "{}")]
+)
 def test_damaged_metadata_is_found(run: RunStore, name: str, text: str) -> None:
     (run.path / name).write_text(text)
     assert [p.kind for p in verify_run(RunStore(run.path))] == ["metadata"]

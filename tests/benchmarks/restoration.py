@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Restoration, ours and the peers interleaved in one run, one thread each.
+
+usage: python tests/benchmarks/restoration.py [--quick] [--json]
+
+A synthetic scene is blurred along a known turning path, with and without noise; every solver gets that path
+(or, for the uniform case, the PSF). Peers: scikit-image's Richardson-Lucy and Wiener where it is installed
+(uniform PSF only).
+Prints gain in dB and seconds per megapixel, the best of several rounds.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import argparse  # noqa: E402
+import importlib.util  # noqa: E402
+import json  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from deblur.deconv import METHODS, deconvolve  # noqa: E402
+from deblur.deconv.wiener import Wiener  # noqa: E402
+from deblur.paths import blur, blur_adjoint, psf_of  # noqa: E402
+
+CUT = 24
+Run = Callable[[np.ndarray, float], np.ndarray]
+
+
+def scene(side: int) -> np.ndarray:
+    """Overlapping rectangles whose sizes follow a power law, slightly textured."""
+    rng = np.random.default_rng(11)
+    image = np.full((side, side), 0.5, np.float32)
+    for _ in range(side * 3):
+        y, x = rng.integers(-side // 8, side, 2)
+        h, w = (3 / rng.uniform(0.02, 1, 2)).astype(int)
+        image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = rng.uniform(0.05, 0.95)
+    return np.clip(image + rng.normal(0, 0.01, image.shape), 0, 1).astype(np.float32)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((a - b)[CUT:-CUT, CUT:-CUT] ** 2)))
+
+
+def along_path(path: np.ndarray) -> dict[str, Run]:
+    names = [name for name, method in METHODS.items() if not isinstance(method, Wiener)]
+    return {f"deblur {n}": lambda v, s, n=n: deconvolve(v, path=path, method=n, noise=s) for n in names}  # type: ignore[misc]
+
+
+def uniform(psf: np.ndarray) -> dict[str, Run]:
+    runs: dict[str, Run] = {
+        f"deblur {n}": lambda v, s, n=n: deconvolve(v, psf=psf, method=n, noise=s)  # type: ignore[misc]
+        for n in METHODS
+    }
+    if importlib.util.find_spec("skimage"):
+        from skimage.restoration import richardson_lucy, wiener
+
+        runs["skimage richardson_lucy"] = lambda v, s: richardson_lucy(v, psf, num_iter=30)
+        runs["skimage wiener"] = lambda v, s: wiener(v, psf, balance=0.01 + 30 * s * s)
+    return runs
+
+
+def race(
+    sharp: np.ndarray, seen: np.ndarray, runs: dict[str, Run], noise: float, rounds: int
+) -> list[dict[str, object]]:
+    noisy = (seen + np.random.default_rng(3).normal(0, noise, seen.shape)).astype(np.float32)
+    best = dict.fromkeys(runs, np.inf)
+    gain: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            found = run(noisy, noise)
+            best[name] = min(best[name], time.perf_counter() - start)
+            gain[name] = psnr(np.clip(found, 0, 1), sharp) - psnr(noisy, sharp)
+    area = sharp.size / 1e6
+    return [
+        {"solver": n, "noise": noise, "gain_db": round(gain[n], 2), "s_per_mp": round(best[n] / area, 3)}
+        for n in runs
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a small scene, two rounds")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    options = parser.parse_args()
+    side, rounds = (192, 2) if options.quick else (512, 4)
+    sharp = scene(side)
+    path = np.empty((2, side, side), np.float32)
+    path[0], path[1] = np.linspace(-6, 6, side), 12
+    psf = psf_of((4, 11))
+    flat = np.empty_like(path)
+    flat[0], flat[1] = 4, 11
+    rows = []
+    for kind, seen, runs in (
+        ("turning path", blur(sharp, path), along_path(path)),
+        ("uniform psf", blur(sharp, flat), uniform(psf)),
+    ):
+        for noise in (0.0, 0.01):
+            rows += [{"blur": kind, **row} for row in race(sharp, seen, runs, noise, rounds)]
+    for name, run in (("blur", blur), ("blur_adjoint", blur_adjoint)):
+        times = []
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            run(sharp, path)
+            times.append(time.perf_counter() - start)
+        rows.append(
+            {
+                "blur": "operator",
+                "solver": name,
+                "noise": 0.0,
+                "gain_db": None,
+                "s_per_mp": round(min(times) / sharp.size * 1e6, 4),
+            }
+        )
+    if options.json:
+        print(json.dumps({"rows": rows}))
+        return
+    print(f"{'blur':14s}{'solver':28s}{'noise':>7s}{'gain dB':>9s}{'s/MP':>9s}")
+    for row in rows:
+        gain = "" if row["gain_db"] is None else f"{row['gain_db']:+.2f}"
+        print(f"{row['blur']:14s}{row['solver']:28s}{row['noise']:7.2f}{gain:>9s}{row['s_per_mp']:9.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The catalog: an index that can be thrown away."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deblur.catalog import Catalog, cache_folder
+from deblur.store import Archive, RunSpec, SourceStore, publish_run
+from deblur.tiling import Box
+from deblur.types import FrameInfo, SequenceHeader
+
+SPEC = RunSpec((2, 1, 8, 8), "uint8", 2, 8, chunk=8, parameters={"window": 8})
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBLUR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    archive = Archive.create(tmp_path / "archive")
+    for name in ("night 1", "day"):
+        add(archive, name)
+    return archive
+
+
+def add(archive: Archive, name: str) -> None:
+    sequence = archive.sequence(archive.id_of(name))
+    header = SequenceHeader(name, (1, 8, 8), "uint8", ("grey",))
+    with SourceStore.create(
+        sequence.source.path, header, [FrameInfo("a"), FrameInfo("b")], chunk=8, shard_size=8
+    ) as w:
+        w.write(0, np.zeros((2, 1, 8, 8), np.uint8))
+        w.finish()
+
+
+def run(archive: Archive, sequence_id: str) -> None:
+    sequence = archive.sequence(sequence_id)
+    found = sequence.create_run("first", SPEC)
+    shards: dict[str, str] = {}
+    for name, (grid, dtype, _) in SPEC.arrays().items():
+        shards |= found.write(name, 0, Box(0, 8, 0, 8), np.zeros(grid.shape, dtype))
+    found.ledger().append({"key": "all", "shards": shards})
+    publish_run(sequence, found, sequence.lease().acquire())
+
+
+def test_it_finds_sequences_and_runs(archive: Archive) -> None:
+    run(archive, "day")
+    catalog = Catalog(archive)
+    day, night = catalog.sequences()
+    assert (day.id, day.name, day.frames, day.height, day.dtype, day.current) == (
+        "day",
+        "day",
+        2,
+        8,
+        "uint8",
+        "first",
+    )
+    assert day.digest == archive.sequence("day").source.digest
+    assert night.current == ""
+    (found,) = catalog.runs()
+    assert (found.sequence, found.id, found.published, found.sealed) == ("day", "first", True, True)
+    assert found.shards == found.expected > 0
+    assert found.parameters == '{"window":8}'
+
+
+def test_it_searches_names(archive: Archive) -> None:
+    catalog = Catalog(archive)
+    assert [row.name for row in catalog.sequences(containing="NIGHT")] == ["night 1"]
+    assert catalog.sequences(containing="%") == ()
+    assert catalog.runs(sequence="day") == ()
+
+
+def test_rebuilding_gives_the_same(archive: Archive) -> None:
+    run(archive, "day")
+    catalog = Catalog(archive)
+    before = catalog.sequences(), catalog.runs()
+    shutil.rmtree(cache_folder())
+    assert (Catalog(archive).sequences(), Catalog(archive).runs()) == before
+    catalog.rebuild()
+    assert (catalog.sequences(), catalog.runs()) == before
+
+
+def test_an_update_is_as_good_as_a_rebuild(archive: Archive) -> None:
+    catalog = Catalog(archive)
+    catalog.rebuild()
+    add(archive, "dusk")
+    run(archive, "day")
+    assert len(catalog.sequences()) == 2  # it says what it was told
+    catalog.update("dusk")
+    catalog.update("day")
+    updated = catalog.sequences(), catalog.runs()
+    catalog.rebuild()
+    assert (catalog.sequences(), catalog.runs()) == updated
+
+
+def test_a_moved_archive_keeps_its_index(archive: Archive, tmp_path: Path) -> None:
+    before = Catalog(archive).sequences()
+    moved = archive.path.rename(tmp_path / "elsewhere")
+    assert Catalog(Archive.open(moved)).sequences() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database", b"SQLite format 3\x00" + bytes(100)])
+def test_a_damaged_index_is_rebuilt(archive: Archive, damage: bytes) -> None:
+    catalog = Catalog(archive)
+    before = catalog.sequences()
+    catalog.path.write_bytes(damage)
+    assert catalog.sequences() == before
+
+
+def test_a_damaged_sequence_does_not_hide_the_others(archive: Archive) -> None:
+    (archive.sequence("day").source.path / "zarr.json").write_text("{")
+    run_path = archive.sequence("day").run_path("broken")
+    run_path.mkdir(parents=True)
+    catalog = Catalog(archive)
+    day, night = catalog.sequences()
+    assert "damaged" in day.error
+    assert replace(day, error="") == type(day)(id="day")
+    assert night.error == ""
+    (broken,) = catalog.runs()
+    assert "no run" in broken.error
+
+
+def test_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DEBLUR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "deblur"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "deblur"
