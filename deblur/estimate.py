@@ -14,8 +14,9 @@ from deblur.errors import ArrayError
 def noise_level(image: NDArray[Any]) -> float:
     """Standard deviation of an image's noise, (y, x) or (c, y, x), in the image's own units.
 
-    The median of the second mixed difference's magnitude, which smooth content and edges hardly touch (Immerkaer
-    1996, doi:10.1006/cviu.1996.0060; the median as in Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425).
+    The median of the second mixed difference's magnitude, which smooth content and edges hardly touch
+    (Immerkaer 1996, doi:10.1006/cviu.1996.0060; the median as in Donoho & Johnstone 1994,
+    doi:10.1093/biomet/81.3.425).
     Returns 0 for images too small to tell. Raises ArrayError for other shapes or what isn't finite.
 
     >>> rng = np.random.default_rng(0)

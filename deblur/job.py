@@ -17,7 +17,7 @@ from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
-from deblur.plan import STAGES, Plan, Stage, frame_infos, make_plan, nominal_interval, source_light, units
+from deblur.plan import STAGES, Plan, Stage, check_methods, frame_infos, make_plan, nominal_interval, source_light, units
 from deblur.provenance import write_run_record
 from deblur.store import Archive, RunSpec, RunStore, SequenceStore, SourceStore, levels_for, publish_run, verify_run
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
@@ -115,12 +115,16 @@ def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
 
 
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
-    """Read every source of a job into its archive. Raises the error when no source at all could be read."""
+    """Read every source of a job into its archive. Raises the errors when no source at all could be read.
+
+    A job whose settings can't be right is refused before anything is read.
+    """
+    check_methods(job)
     found: list[Sequence] = []
     for source in job.sources:
         try:
             for item in ingest_source(job.archive, source, job, progress=progress):
-                found.append(Sequence(item.sequence, source, item.frames, item.fresh, item.broken))
+                found.append(Sequence(item.sequence, source, item.frames, item.fresh, item.broken, item.error))
         except DeblurError as error:
             found.append(Sequence("", source, error=error))
     _raise_if_all_failed([sequence.error for sequence in found])
@@ -259,6 +263,8 @@ def _computed(
             for stage in STAGES:
                 tasks = _tasks(outcome, store, job, stage)
                 total, done = len(tasks), 0
+                if total:  # the first unit may take minutes: kernels are compiled for it
+                    progress(f"{stage} {planned.sequence}", 0, total)
 
                 def record(task: Task, told: dict[str, Any]) -> None:
                     nonlocal done, computed, carried
@@ -330,6 +336,8 @@ def verify(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
 def _verified(outcome: Outcome, archive: Archive) -> Outcome:
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
+    if store.current() == outcome.plan.run:
+        return outcome  # verified before it was published; a night with nothing new reads nothing
     return replace(outcome, problems=tuple(map(str, verify_run(store.run(outcome.plan.run)))))
 
 
@@ -374,8 +382,12 @@ def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
 
 
 def _raise_if_all_failed(errors: list[DeblurError | None]) -> None:
-    if errors and all(errors):
-        raise next(error for error in errors if error)
+    """One failure as it is; several as one line, of their common kind."""
+    failed = list({str(error): error for error in errors if error}.values())
+    if not errors or not all(errors):
+        return
+    kinds = {type(error) for error in failed}
+    raise failed[0] if len(failed) == 1 else (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
 
 
 def _cores() -> int:

@@ -1,9 +1,11 @@
-"""The path that a pixel took during the exposure: blur along it, the exact adjoint of that, and its picture (PSF).
+"""The path that a pixel took during the exposure: blur along it, the exact adjoint of that, and its picture
+(PSF).
 
-A path is a (2, y, x) field, (dy, dx) in pixels: the displacement over the whole exposure, centred on mid-exposure
-and taken as a straight line at constant speed. A line of length L along its longer axis touches about L + 2 columns
-(or rows): each is sampled once, by linear interpolation across, with the exact integral of the linear interpolant
-along as its weight. So a path of length zero is the identity, and the weights are continuous in the path.
+A path is a (2, y, x) field, (dy, dx) in pixels: the displacement over the whole exposure, centred on
+mid-exposure and taken as a straight line at constant speed. A line of length L along its longer axis touches
+about L + 2 columns (or rows): each is sampled once, by linear interpolation across, with the exact integral
+of the linear interpolant along as its weight. So a path of length zero is the identity, and the weights are
+continuous in the path.
 
 Every offset is computed relative to its pixel: a window and the whole frame give the same bits where they see
 the same pixels.
@@ -28,9 +30,10 @@ SHORTEST = np.float32(0.01)  # pixels; a shorter line is a point: its weights wo
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
     """Blur `image`, (y, x) or (c, y, x), along the path of each pixel; what lies outside repeats the border.
 
-    `path`: (2, y, x), pixels over the whole exposure. Returns float32 of the image's shape. Raises ArrayError when
-    the shapes don't match or the path isn't finite. The line model of Whyte et al. 2012 (doi:10.1007/s11263-011-0502-7)
-    and Dai & Wu 2008 (doi:10.1109/CVPR.2008.4587582), with one straight line per pixel.
+    `path`: (2, y, x), pixels over the whole exposure. Returns float32 of the image's shape. Raises
+    ArrayError when the shapes don't match or the path isn't finite. The line model of Whyte et al. 2012
+    (doi:10.1007/s11263-011-0502-7) and Dai & Wu 2008 (doi:10.1109/CVPR.2008.4587582), with one straight
+    line per pixel.
 
     >>> spot = np.zeros((1, 7), np.float32); spot[0, 3] = 1
     >>> path = np.zeros((2, 1, 7), np.float32); path[1] = 2
@@ -85,9 +88,10 @@ def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
 def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences: Sequence[Float]) -> Float:
     """The path over one exposure from the motion to each neighbour: their mean, weighted by trust in each.
 
-    `motions`: (2, y, x) each, pixels to that neighbour; `scales`: exposure time / signed time to that neighbour;
-    `confidences`: (y, x) each, in [0, 1]. The weights are the cubes of the confidences: two equally sure sides are
-    averaged, and at an occlusion the side that sees the pixel wins. Where no side is sure, all count alike.
+    `motions`: (2, y, x) each, pixels to that neighbour; `scales`: exposure time / signed time to that
+    neighbour; `confidences`: (y, x) each, in [0, 1]. The weights are the cubes of the confidences: two
+    equally sure sides are averaged, and at an occlusion the side that sees the pixel wins. Where no side is
+    sure, all count alike.
     """
     weights = [confidence**3 + np.float32(1e-3) for confidence in confidences]
     total = np.sum(weights, axis=0, dtype=np.float32)
@@ -199,6 +203,8 @@ def _held(y, x, k, low, along_x, h, w):  # type: ignore[no-untyped-def]
     """The flat indices of a tap's two pixels, held within the image: the border repeats."""
     if along_x:
         j = min(max(x + k, 0), w - 1)
-        return np.uint64(min(max(y + low, 0), h - 1) * w + j), np.uint64(min(max(y + low + 1, 0), h - 1) * w + j)
+        return np.uint64(min(max(y + low, 0), h - 1) * w + j), np.uint64(
+            min(max(y + low + 1, 0), h - 1) * w + j
+        )
     i = min(max(y + k, 0), h - 1) * w
     return np.uint64(i + min(max(x + low, 0), w - 1)), np.uint64(i + min(max(x + low + 1, 0), w - 1))

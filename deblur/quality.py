@@ -1,7 +1,9 @@
-"""Where a restoration is to be believed: confidence in the motion, and the gate that keeps the source elsewhere."""
+"""Where a restoration is to be believed: confidence in the motion, and the gate that keeps the source
+elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +21,9 @@ class Gate:
     """The thresholds; each is (full trust, no trust) with a smooth step between.
 
     `path`: pixels, shorter paths keep the source. `consistency`: forward-backward contradiction in units of
-    0.5 px + 5 % of the motion. `residual`: local rms of the reblur residual in noise levels (`floor`: least noise).
-    `overshoot`: beyond the source's local range, as a fraction of it; `radius`: of what is local, in pixels.
-    `white`: light from which on a sensor may have clipped.
+    0.5 px + 5 % of the motion. `residual`: local rms of the reblur residual in noise levels (`floor`: least
+    noise). `overshoot`: beyond the source's local range, as a fraction of it; `radius`: of what is local, in
+    pixels. `white`: light from which on a sensor may have clipped.
     """
 
     path: tuple[float, float] = (1.5, 0.5)
@@ -34,10 +36,11 @@ class Gate:
 
 
 def confidence(motion: Float, back: Float) -> Float:
-    """Trust in `motion`, (2, y, x), to a neighbour from what `back`, the neighbour's motion to here, says of it.
+    """Trust in `motion`, (2, y, x), to a neighbour from what `back`, the neighbour's motion to here, says.
 
-    (y, x) float32 in [0, 1]: 1 / (1 + e^2) with e the contradiction in units of 0.5 px + 5 % of the motion; 0 where
-    the motion leaves the frame. The check of Sundaram, Brox & Keutzer 2010 (doi:10.1007/978-3-642-15549-9_32).
+    (y, x) float32 in [0, 1]: 1 / (1 + e^2) with e the contradiction in units of 0.5 px + 5 % of the motion;
+    0 where the motion leaves the frame. The check of Sundaram, Brox & Keutzer 2010
+    (doi:10.1007/978-3-642-15549-9_32).
 
     >>> still = np.zeros((2, 4, 5), np.float32)
     >>> confidence(still, still).min()
@@ -48,13 +51,35 @@ def confidence(motion: Float, back: Float) -> Float:
     return out
 
 
+def steadiness(sides: Sequence[Float], path: Float) -> Float:
+    """How far the solver may lean on `path`, (2, y, x), given the path that each neighbour alone suggests.
+
+    (y, x) float32 in (0, 1]: 1 / (1 + (g / 0.25)^4), where g is the gap between the two sides' paths as a
+    fraction of the path: a camera that changes its speed between frames changed it during the exposure
+    too, so the path is less certain. With one neighbour nothing can be compared, and g is taken as 0.5, which
+    shaken cameras show.
+    """
+    if len(sides) < 2:
+        return np.full(path.shape[1:], 1 / 17, np.float32)
+    gap = np.hypot(*(sides[0] - sides[1])) / (np.hypot(path[0], path[1]) + 1)
+    return np.asarray(1 / (1 + (gap / np.float32(0.25)) ** 4), np.float32)
+
+
 def gate(
-    blurred: Float, restored: Float, path: Float, sure: Float, *, noise: float, invalid: Bool | None, rules: Gate
+    blurred: Float,
+    restored: Float,
+    path: Float,
+    sure: Float,
+    *,
+    noise: float,
+    invalid: Bool | None,
+    rules: Gate,
 ) -> tuple[Float, Bytes]:
     """How far to believe each restored pixel, and what held it back most.
 
     `blurred`, `restored`: (c, y, x) linear light; `path`: (2, y, x); `sure`: (y, x) confidence of the motion;
-    `invalid`: (y, x), pixels without meaning. Returns weight (y, x) float32 in [0, 1] and reason (y, x) uint8.
+    `invalid`: (y, x), pixels without meaning. Returns weight (y, x) float32 in [0, 1] and reason (y, x)
+    uint8.
     """
     length = np.hypot(path[0], path[1])
     doubt = np.sqrt(1 / np.maximum(sure, np.float32(1e-3)) - 1)
@@ -64,7 +89,9 @@ def gate(
     for seen, sharp in zip(blurred, restored, strict=True):
         error += (blur(sharp, path) - seen) ** 2
         np.maximum(beyond, _overshoot(seen, sharp, rules.radius, noisy), out=beyond)
-    error = np.sqrt(uniform_filter(error / np.float32(len(blurred)), 2 * rules.radius + 1, mode="nearest").clip(0))
+    error = np.sqrt(
+        uniform_filter(error / np.float32(len(blurred)), 2 * rules.radius + 1, mode="nearest").clip(0)
+    )
     factors = (
         (Reason.STILL, _ramp(length, rules.path)),
         (Reason.UNCERTAIN, _ramp(doubt, rules.consistency)),
@@ -84,7 +111,7 @@ def gate(
     weight[clipped], reason[clipped] = 0, Reason.SATURATED
     if invalid is not None:
         weight[invalid], reason[invalid] = 0, Reason.INVALID
-    return np.clip(weight, 0, 1), reason
+    return np.asarray(np.clip(weight, 0, 1), np.float32), reason
 
 
 def _ramp(value: Float, ends: tuple[float, float]) -> Float:
@@ -101,7 +128,7 @@ def _overshoot(seen: Float, sharp: Float, radius: int, noise: float) -> Float:
         low = minimum_filter1d(low, size, axis=axis, mode="nearest")
         high = maximum_filter1d(high, size, axis=axis, mode="nearest")
     span = high - low + np.float32(4 * noise)
-    return np.maximum(np.maximum(sharp - high, low - sharp), 0) / span
+    return np.asarray(np.maximum(np.maximum(sharp - high, low - sharp), 0) / span, np.float32)
 
 
 def clipped_at(blurred: Float, rules: Gate) -> Bool:

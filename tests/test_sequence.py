@@ -190,4 +190,4 @@ def test_real_frames_gain_and_none_is_harmed(count: int, period: int) -> None:
         for before, after, c in zip(seen, found.frames, centres, strict=True)
     ]
     assert min(gains) > -0.1, gains
-    assert gains[1] > 0.5, gains
+    assert np.mean(gains) > 0.5, gains

@@ -23,12 +23,14 @@ METHODS: dict[str, Solver | Wiener] = {
 
 
 def solver(method: str, *, iterations: int | None = None, regularisation: float | None = None) -> Solver:
-    """The iterative method of that name with these settings. Raises ConfigError for an unknown or unfit one."""
+    """The iterative method of that name with these settings. Raises ConfigError for a wrong one."""
     if method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown: use one of {', '.join(METHODS)}")
     found = METHODS[method]
     if isinstance(found, Wiener):
-        raise ConfigError(f"method {method!r} needs one PSF for the whole image: use 'variational' along a path")
+        raise ConfigError(
+            f"method {method!r} needs one PSF for the whole image: use 'variational' along a path"
+        )
     given = {"iterations": iterations, "regularisation": regularisation}
     known = {field.name for field in fields(found)}  # type: ignore[arg-type]
     return replace(found, **{k: v for k, v in given.items() if v is not None and k in known})  # type: ignore[type-var]
@@ -45,12 +47,15 @@ def deconvolve(
 ) -> Float:
     """Restore an image whose blur is known.
 
-    `image`: (y, x) or (c, y, x) in linear light, nominally [0, 1]. Give either `psf`, (k, l) with odd sides, which is
-    centred and normalised here, the same everywhere; or `path`, (2, y, x), pixels over the exposure (`deblur.blur`).
-    `method`: a name from `METHODS`; by default "wiener" for a PSF, "variational" along a path. `noise`: standard
-    deviation, measured if not given. `iterations`: at most so many steps (the method's own number if not given).
-    Returns float32 of the image's shape, not clipped. Raises ArrayError for shapes that don't fit or what isn't
-    finite, ConfigError for a wrong method, NumericsError if the solver diverges. Papers: see each method's module.
+    `image`: (y, x) or (c, y, x) in linear light, nominally [0, 1]. Give either `psf`, (k, l) with odd sides,
+    which is centred and normalised here, the same everywhere; or `path`, (2, y, x), pixels over the exposure
+    (`deblur.blur`). `method`: a name from `METHODS`; by default "wiener" for a PSF, "richardson_lucy" along a
+    path (for a path that is exact it gains more than "variational", which is made for measured ones).
+    `noise`: standard deviation, measured if not given. `iterations`: at most so many steps (the method's own
+    number if not given). Papers: see each method's module.
+
+    Returns float32 of the image's shape, not clipped. Raises ArrayError for shapes that don't fit or what
+    isn't finite, ConfigError for a wrong method, NumericsError if the solver diverges.
 
     >>> from deblur.paths import blur
     >>> sharp = np.zeros((32, 48), np.float32); sharp[8:24, 16:32] = 1
@@ -66,7 +71,7 @@ def deconvolve(
         raise ArrayError("image holds NaN or infinity: fill what is unknown first")
     if (psf is None) == (path is None):
         raise ConfigError("deconvolve needs to know the blur: give either psf or path")
-    name = method or ("wiener" if path is None else "variational")
+    name = method or ("wiener" if path is None else "richardson_lucy")
     stack = planes.reshape(-1, *planes.shape[-2:])
     level = noise_of(stack) if noise is None else noise
     kernel = None if psf is None else normalised(psf)
@@ -75,11 +80,11 @@ def deconvolve(
     else:
         chosen = solver(name, iterations=iterations)
         restored = [chosen.solve(p, _model(p, kernel, path), noise=level, trust=None)[0] for p in stack]
-    return np.stack(restored).reshape(planes.shape)
+    return np.asarray(np.stack(restored).reshape(planes.shape), np.float32)
 
 
 def noise_of(planes: Float) -> float:
-    """Mean over the planes (c, y, x) of the robust noise estimate of Immerkaer 1996 (doi:10.1006/cviu.1996.0060)."""
+    """Mean over the planes (c, y, x) of Immerkaer's noise estimate, 1996 (doi:10.1006/cviu.1996.0060)."""
     return float(np.mean([_noise(plane) for plane in planes]))
 
 
@@ -99,7 +104,7 @@ def normalised(psf: NDArray[Any]) -> Float:
     total = kernel.sum()
     if not np.isfinite(total) or total <= 0 or kernel.min() < 0:
         raise ArrayError("psf must be finite, not negative, and not all zero")
-    return (kernel / total).astype(np.float32)
+    return np.asarray(kernel / total, np.float32)
 
 
 def _model(plane: Float, psf: Float | None, path: NDArray[Any] | None) -> Blur:

@@ -14,31 +14,39 @@ from deblur.types import Float, Iterations
 
 
 class Blur(Protocol):
-    """The blur of one plane. The sharp plane may be larger than the blurred one: light came in from outside."""
+    """The blur of one plane. The sharp plane may be larger than the blurred one: light came in from
+    outside."""
 
     def start(self, blurred: Float) -> Float:
         """A first guess of the sharp plane: the blurred one, its border repeated outwards."""
+        ...
 
     def apply(self, sharp: Float) -> Float:
         """Sharp plane to blurred plane."""
+        ...
 
     def adjoint(self, blurred: Float) -> Float:
         """The transpose of `apply`."""
+        ...
 
     def finish(self, sharp: Float) -> Float:
         """The part of the sharp plane that the blurred one covers."""
+        ...
 
 
 class Solver(Protocol):
     """A deconvolver. `iterations`: how many steps at most."""
 
-    iterations: int
+    @property
+    def iterations(self) -> int: ...
 
-    def solve(self, blurred: Float, model: Blur, *, noise: float, trust: Float | None) -> tuple[Float, Iterations]:
+    def solve(
+        self, blurred: Float, model: Blur, *, noise: float, trust: Float | None
+    ) -> tuple[Float, Iterations]:
         """Restore one plane (y, x).
 
-        `noise`: standard deviation of the blurred plane's noise. `trust`: (y, x) in [0, 1], how much each blurred
-        pixel counts (0 where the sensor clipped or nothing is known).
+        `noise`: standard deviation of the blurred plane's noise. `trust`: (y, x) in [0, 1], how much each
+        blurred pixel counts (0 where the sensor clipped or nothing is known).
         """
 
 
@@ -64,7 +72,8 @@ class AlongPath:
 class Convolution:
     """The same PSF (k, k), odd, everywhere. The sharp plane is larger by its radius: no border is invented.
 
-    Done by FFT at a size that SciPy likes. The unknown border as in Reeves 2005 (doi:10.1109/TIP.2005.854474).
+    Done by FFT at a size that SciPy likes. The unknown border as in Reeves 2005
+    (doi:10.1109/TIP.2005.854474).
     """
 
     def __init__(self, psf: Float, shape: tuple[int, int]) -> None:
@@ -89,7 +98,9 @@ class Convolution:
 
     def adjoint(self, blurred: Float) -> Float:
         placed = np.pad(blurred, [(r, r) for r in self._radius])
-        return np.ascontiguousarray(self._filtered(placed, np.conj(self._transfer))[: self._outer[0], : self._outer[1]])
+        return np.ascontiguousarray(
+            self._filtered(placed, np.conj(self._transfer))[: self._outer[0], : self._outer[1]]
+        )
 
     def _filtered(self, plane: Float, transfer: NDArray[np.complex64]) -> Float:
         spectrum = scipy.fft.rfft2(plane, s=self._fast, workers=1)

@@ -1,8 +1,9 @@
 """Richardson-Lucy with total variation, along a path or for one PSF, with momentum.
 
-Richardson 1972 (doi:10.1364/JOSA.62.000055), Lucy 1974 (doi:10.1086/111605), total variation as in Dey et al. 2006
-(doi:10.1002/jemt.20294), extrapolated between steps as in Biggs & Andrews 1997 (doi:10.1364/AO.36.001766), but with
-Nesterov's fixed schedule: Biggs and Andrews' factor is one number for the whole plane, so windows would disagree.
+Richardson 1972 (doi:10.1364/JOSA.62.000055), Lucy 1974 (doi:10.1086/111605), total variation as in Dey et
+al. 2006 (doi:10.1002/jemt.20294), extrapolated between steps as in Biggs & Andrews 1997
+(doi:10.1364/AO.36.001766), but with Nesterov's fixed schedule: Biggs and Andrews' factor is one number for
+the whole plane, so windows would disagree.
 """
 
 from __future__ import annotations
@@ -22,29 +23,33 @@ _LEAST = np.float32(1e-3)  # light below this is taken as this: the ratio would 
 
 @dataclass(frozen=True, slots=True)
 class RichardsonLucy:
-    """`iterations`: steps at most. `regularisation`: weight of total variation without noise; `noise_gain`: how much
-    of it noise adds, per unit of its standard deviation. `tolerance`: stop when a step changes less (rms)."""
+    """`iterations`: steps at most. `regularisation`: weight of total variation without noise; `noise_gain`:
+    how much of it noise adds, per unit of its standard deviation. `tolerance`: stop when a step changes less
+    (rms)."""
 
     iterations: int = 15
     regularisation: float = 0.002
     noise_gain: float = 0.5
     tolerance: float = 2e-5
 
-    def solve(self, blurred: Float, model: Blur, *, noise: float, trust: Float | None) -> tuple[Float, Iterations]:
+    def solve(
+        self, blurred: Float, model: Blur, *, noise: float, trust: Float | None
+    ) -> tuple[Float, Iterations]:
         believed = np.ones_like(blurred) if trust is None else trust
         weight = np.float32(self.regularisation + self.noise_gain * noise)
-        target = np.maximum(blurred, _LEAST)
+        target: Float = np.maximum(blurred, _LEAST)
         share = model.adjoint(believed)
-        x = np.maximum(model.start(blurred), _LEAST)
+        x: Float = np.maximum(model.start(blurred), _LEAST)
         z = x.copy()
         momentum, change, residual, count = 1.0, np.inf, 0.0, 0
-        for count in range(1, self.iterations + 1):
+        while count < self.iterations and change >= self.tolerance:
+            count += 1
             seen = model.apply(z)
             residual = float(np.sqrt(np.mean((seen - blurred) ** 2, dtype=np.float64)))
             if not np.isfinite(residual):
-                raise NumericsError("the restoration left the finite numbers: mask what isn't finite in the frame")
-            ratio = target / np.maximum(seen, _LEAST)
-            ratio = model.adjoint(believed * (ratio - 1))
+                raise NumericsError("the restoration left the finite numbers: mask such pixels")
+            excess = np.asarray(target / np.maximum(seen, _LEAST) - 1, np.float32)
+            ratio = model.adjoint(believed * excess)
             previous = x
             x = np.empty_like(z)
             _update(z, ratio, share, weight, x)
@@ -55,8 +60,6 @@ class RichardsonLucy:
             z += x
             np.maximum(z, _LEAST, out=z)
             momentum = following
-            if change < self.tolerance:
-                break
         return model.finish(x), Iterations(count, change, residual)
 
 
@@ -64,7 +67,8 @@ class RichardsonLucy:
 def _update(z, back, share, weight, out):  # type: ignore[no-untyped-def]
     """out = z * (1 + back / share) / (1 - weight * div(grad z / |grad z|)), held positive.
 
-    The divergence comes from unit vectors of forward differences: at (i, j), and at its upper and left neighbours.
+    The divergence comes from unit vectors of forward differences: at (i, j), and at its upper and left
+    neighbours.
     """
     h, w = z.shape
     one, eps = np.float32(1), np.float32(1e-6)
@@ -78,4 +82,5 @@ def _update(z, back, share, weight, out):  # type: ignore[no-untyped-def]
             divergence = (dy + dx) * inverse - above[j] - left
             above[j], left = dy * inverse, dx * inverse
             factor = one + back[i, j] / (share[i, j] + _LEAST)
-            out[i, j] = max(z[i, j] * max(factor, np.float32(0.1)) / max(one - weight * divergence, np.float32(0.5)), _LEAST)
+            smoothing = max(one - weight * divergence, np.float32(0.5))
+            out[i, j] = max(z[i, j] * max(factor, np.float32(0.1)) / smoothing, _LEAST)

@@ -1,11 +1,11 @@
 """Restoration by least squares with a sparse-gradient prior, solved by accelerated separable surrogates.
 
-Minimises  sum trust * huber(blur(x) - y) + regularisation * sum (|grad x|^2 + edge^2)^(power/2)  over x. Natural
-images have sparse gradients: Krishnan & Fergus 2009 (NIPS), Levin et al. 2007 (doi:10.1145/1276377.1276464). Both
-terms are bounded by weighted squares, and those by separable ones (Erdogan & Fessler 1999,
-doi:10.1088/0031-9155/44/11/311), so that every step is a division by a diagonal; momentum as in Beck & Teboulle 2009
-(doi:10.1137/080716542). No number is taken over the whole plane: what happens at a pixel depends on its surroundings
-only, which is what lets windows agree.
+Minimises  sum trust * huber(blur(x) - y) + regularisation * sum (|grad x|^2 + edge^2)^(power/2)  over x.
+Natural images have sparse gradients: Krishnan & Fergus 2009 (NIPS), Levin et al. 2007
+(doi:10.1145/1276377.1276464). Both terms are bounded by weighted squares, and those by separable ones
+(Erdogan & Fessler 1999, doi:10.1088/0031-9155/44/11/311), so that every step is a division by a diagonal;
+momentum as in Beck & Teboulle 2009 (doi:10.1137/080716542). No number is taken over the whole plane: what
+happens at a pixel depends on its surroundings only, which is what lets windows agree.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ NUMERICS_VERSION = 1
 class Variational:
     """The settings; all JSON-able numbers.
 
-    `iterations`: steps. `regularisation`: strength of the prior for noise `floor`; it grows with the noise. `power`:
-    0.8 natural images, 1 total variation. `edge`: gradients below it are taken as smooth. `huber`: residuals beyond
-    this many noise levels count linearly: there the path is wrong, not the noise large. `floor`: the noise assumed
-    at least: paths are never exact. `reweight`: steps between new weights.
+    `iterations`: steps. `regularisation`: strength of the prior for noise `floor`; it grows with the noise.
+    `power`: 0.8 natural images, 1 total variation. `edge`: gradients below it are taken as smooth. `huber`:
+    residuals beyond this many noise levels count linearly: there the path is wrong, not the noise large.
+    `floor`: the noise assumed at least: paths are never exact. `reweight`: steps between new weights.
     """
 
     iterations: int = 15
-    regularisation: float = 0.1
+    regularisation: float = 0.03
     power: float = 0.8
     edge: float = 0.01
     huber: float = 6.0
     floor: float = 0.004
     reweight: int = 5
-    ridge: float = 0.0
 
-    def solve(self, blurred: Float, model: Blur, *, noise: float, trust: Float | None) -> tuple[Float, Iterations]:
+    def solve(
+        self, blurred: Float, model: Blur, *, noise: float, trust: Float | None
+    ) -> tuple[Float, Iterations]:
         level = float(np.hypot(noise, self.floor))
         strength = np.float32(self.regularisation * (level / self.floor) ** 2)
         believed = np.ones_like(blurred) if trust is None else trust
         x = model.start(blurred)
-        anchor = x.copy()
         z, previous = x.copy(), x.copy()
         data, smooth, scale = believed, np.empty_like(x), np.empty_like(x)
         momentum, change, residual = 1.0, 0.0, 0.0
@@ -54,20 +54,20 @@ class Variational:
             error = model.apply(z) - blurred
             if step % self.reweight == 0:
                 size = np.abs(error)
-                data = believed * np.minimum(1, np.float32(self.huber * level) / np.maximum(size, np.float32(1e-6)))
+                limit = np.float32(self.huber * level)
+                data = believed * np.minimum(1, limit / np.maximum(size, limit))
                 _smoothness(z, np.float32(self.edge), np.float32(0.5 * self.power - 1), strength, smooth)
-                scale = model.adjoint(data * model.apply(np.ones_like(x))) + np.float32(self.ridge)
+                scale = model.adjoint(data * model.apply(np.ones_like(x)))
                 _diagonal(smooth, scale)
-                momentum = 1.0
             residual = float(np.sqrt(np.mean(error * error, dtype=np.float64)))
             if not np.isfinite(residual):
-                raise NumericsError("the restoration left the finite numbers: mask what isn't finite in the frame")
+                raise NumericsError("the restoration left the finite numbers: mask such pixels")
             error *= data
             following = 0.5 * (1 + np.sqrt(1 + 4 * momentum * momentum))
             push = np.float32((momentum - 1) / following)
             momentum = following
             previous[...] = x
-            _step(z, model.adjoint(error) + np.float32(self.ridge)*(z-anchor), smooth, scale, x)
+            _step(z, model.adjoint(error), smooth, scale, x)
             np.subtract(x, previous, out=z)
             change = float(np.sqrt(np.mean(z * z, dtype=np.float64)))
             z *= push
@@ -89,7 +89,7 @@ def _smoothness(x, edge, power, strength, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _diagonal(weight, scale):  # type: ignore[no-untyped-def]
-    """Add to `scale` twice the diagonal of the weighted Laplacian: with the blur's part it bounds the Hessian."""
+    """Add to `scale` twice the diagonal of the weighted Laplacian: a bound on the Hessian with the blur's."""
     h, w = weight.shape
     for i in range(h):
         for j in range(w):

@@ -1,8 +1,8 @@
 """Wiener's filter for one PSF, with the spectrum of natural images as prior.
 
-Wiener 1949; the prior's power falls with the square of frequency (Field 1987, doi:10.1364/JOSAA.4.002379). The image
-is continued beyond its border so that it closes on itself smoothly (Liu & Jia 2008, doi:10.1109/ICIP.2008.4711802,
-do it by minimal curvature; here the continuation is blurred along itself).
+Wiener 1949; the prior's power falls with the square of frequency (Field 1987, doi:10.1364/JOSAA.4.002379).
+The image is continued beyond its border so that it closes on itself smoothly (Liu & Jia 2008,
+doi:10.1109/ICIP.2008.4711802, do it by minimal curvature; here the continuation is blurred along itself).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NUMERICS_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Wiener:
-    """`strength`: of the prior, per noise variance; `floor`: the noise assumed at least, quantisation for one."""
+    """`strength`: of the prior, per noise variance; `floor`: the noise assumed at least, quantisation for
+    one."""
 
     strength: float = 300.0
     floor: float = 0.0015
@@ -27,7 +28,9 @@ class Wiener:
     def restore(self, blurred: Float, psf: Float, *, noise: float) -> Float:
         """Restore one plane (y, x) blurred by `psf` (k, l), odd sides, sum 1."""
         radius = [max(8, 2 * n) for n in psf.shape]
-        shape = [scipy.fft.next_fast_len(n + 2 * r, real=True) for n, r in zip(blurred.shape, radius, strict=True)]
+        shape = [
+            scipy.fft.next_fast_len(n + 2 * r, real=True) for n, r in zip(blurred.shape, radius, strict=True)
+        ]
         before = [(s - n) // 2 for s, n in zip(shape, blurred.shape, strict=True)]
         inner = tuple(slice(b, b + n) for b, n in zip(before, blurred.shape, strict=True))
         kernel = np.zeros(shape, np.float32)
