@@ -166,7 +166,7 @@ def run_row(store: SequenceStore, run_id: str) -> RunRow:
             id=run_id,
             published=store.current() == run_id,
             sealed=run.sealed,
-            units=len(finished),
+            units=sum(record.get("stage") != "pyramid" for record in finished.values()),
             shards=len(run.ledger().shards()),
             expected=run.expected_shards(),
             ended=max((float(record.get("at", 0)) for record in finished.values()), default=0.0),

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from deblur.errors import ConfigError, DeblurError
 
 if TYPE_CHECKING:
-    from deblur.job import Outcome
+    from deblur.outcome import Outcome
+
+
+class Interrupted(DeblurError):
+    """Ctrl-C: nothing that was finished is lost."""
+
+    exit_code = 130
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # left to Typer, it becomes "Aborted!" and 1 or 130, as the version pleases
+            raise Interrupted("interrupted; run the same command again to go on") from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Takes the motion blur out of whole image archives, with the evidence of how.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -24,16 +42,24 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file;
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors that deblur raises on purpose become one line on stderr and the right exit code."""
+    _one_line_warnings()
     try:
-        app()
+        app(arguments, prog_name="deblur")
     except DeblurError as error:
         typer.echo(f"deblur: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("deblur: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        typer.echo(f"deblur: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+def _one_line_warnings() -> None:
+    """What the library logs comes back in the outcome, once, at the end; it must not be said twice."""
+    import logging
+
+    logging.getLogger("deblur").addHandler(logging.NullHandler())
 
 
 @app.command()
@@ -43,12 +69,14 @@ def demo(
     """Blur a known scene, run the whole job on it, and show what came of it."""
     from deblur.demo import prepare_demo, show_demo
     from deblur.terminal import progress_bars
+    from flows.attended import attended
 
     with progress_bars() as progress:
         config = prepare_demo(folder, progress=progress)
-        from flows.archive import archive
+        with attended(progress):
+            from flows.archive import archive
 
-        outcomes = archive(config, progress)
+            outcomes = archive(config)
     typer.echo(show_demo(folder, outcomes))
     _leave(outcomes)
 
@@ -58,22 +86,28 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
     """Write a commented job file to start from."""
     from deblur.config import TEMPLATE
 
-    if path.exists():
-        raise ConfigError(f"{path} exists already: give another name")
-    path.write_text(TEMPLATE, encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already: give another name") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
     typer.echo(f"{path} written: name your frames in it, then `deblur plan {path}`")
 
 
 @app.command()
 def run(job: JobFile, as_json: AsJson = False) -> None:
-    """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish (a Prefect flow)."""
+    """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
     from deblur.config import load_job
     from deblur.terminal import progress_bars
-    from flows.archive import archive
+    from flows.attended import attended
 
     config = load_job(job)
-    with progress_bars(quiet=as_json) as progress:
-        outcomes = archive(config, progress)
+    with progress_bars(quiet=as_json) as progress, attended(progress):
+        from flows.archive import archive
+
+        outcomes = archive(config)
     _report(outcomes, as_json)
 
 
@@ -81,10 +115,15 @@ def run(job: JobFile, as_json: AsJson = False) -> None:
 def reprocess(
     job: JobFile,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A changed setting, as restore.iterations=20.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A changed setting, as restore.iterations=20."),
     ] = None,
-    sequence: Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what would be carried over.")] = False,
+    sequence: Annotated[
+        list[str] | None, typer.Option(help="Only this sequence; may be given again.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what would be carried over.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute again with changed settings: a new run, with what did not change carried over by digest."""
@@ -97,10 +136,12 @@ def reprocess(
         outcomes = work.plan(config, work.published(config, tuple(sequence or ())), check=True)
         _print_plans(outcomes, as_json, plan_table)
         return
-    from flows.reprocess import reprocess as flow
+    from flows.attended import attended
 
-    with progress_bars(quiet=as_json) as progress:
-        outcomes = flow(config, tuple(sequence or ()), progress)
+    with progress_bars(quiet=as_json) as progress, attended(progress):
+        from flows.reprocess import reprocess as flow
+
+        outcomes = flow(config, tuple(sequence or ()))
     _report(outcomes, as_json)
 
 
@@ -133,10 +174,12 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(archive: Annotated[Path, typer.Argument(help="An archive's folder.")], as_json: AsJson = False) -> None:
+def status(
+    archive: Annotated[Path, typer.Argument(help="An archive's folder.")], as_json: AsJson = False
+) -> None:
     """Sequences, runs and their states."""
-    from deblur.upkeep import status as look
     from deblur.terminal import status_table
+    from deblur.upkeep import status as look
 
     rows = look(archive)
     if as_json:
@@ -148,7 +191,9 @@ def status(archive: Annotated[Path, typer.Argument(help="An archive's folder.")]
 @app.command()
 def verify(
     archive: Annotated[Path, typer.Argument(help="An archive's folder.")],
-    sequence: Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")] = None,
+    sequence: Annotated[
+        list[str] | None, typer.Option(help="Only this sequence; may be given again.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every shard of every source and run against its digest."""
@@ -170,8 +215,8 @@ def export(
     run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
 ) -> None:
     """Write a run's frames as ordinary files, under their original names."""
-    from deblur.upkeep import export_run
     from deblur.terminal import progress_bars
+    from deblur.upkeep import export_run
 
     with progress_bars() as progress:
         count = export_run(archive, sequence, output, run=run, progress=progress)
@@ -181,7 +226,9 @@ def export(
 @app.command()
 def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, glob, video, TIFF, .npy or Zarr.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")
+    ],
     exposure_fraction: Annotated[
         float | None, typer.Option("--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1].")
     ] = None,
@@ -193,6 +240,7 @@ def restore(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Restore one sequence, without an orchestrator."""
     from deblur.config import parse_job, with_settings
@@ -200,7 +248,7 @@ def restore(
     from deblur.terminal import progress_bars
 
     told = {
-        "path": source,
+        "path": str(Path(source).expanduser()),
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,
@@ -211,11 +259,9 @@ def restore(
         parse_job({"archive": ".", "sources": [told], "cluster": cluster}, name="restore"),
         dict(map(_setting, change or ())),
     )
-    with progress_bars() as progress:
+    with progress_bars(quiet=as_json) as progress:
         outcomes = restore_file(config, output, report=report, progress=progress)
-    for outcome in outcomes:
-        typer.echo(outcome.line())
-    _leave(outcomes)
+    _report(outcomes, as_json)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -257,3 +303,7 @@ def _exit(faults: list[str]) -> None:
         typer.echo(f"deblur: {text}", err=True)
     if faults:
         raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

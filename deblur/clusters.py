@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -52,20 +54,43 @@ def _local(workers: int, memory: int) -> Iterator[Client]:
         "distributed.admin.tick.limit": "30s",  # compiling a kernel holds the interpreter for seconds
     }
     # loopback: a scheduler unpickles what reaches its port
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            memory_limit=memory,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=40,
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
+    with dask.config.set(settings):
+        with deaf_to_interrupts():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                memory_limit=memory,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=40,
+            )
+        with cluster as local, Client(local) as client:
+            yield client
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in here, and what they start, don't get SIGINT; this one still does.
+
+    A terminal sends Ctrl-C to every process of a job, but only the one that holds the ledger knows what to
+    do: it stops the others. Of themselves workers would die with a traceback each, and an embedded server
+    too early.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # started later, it would open the mask again
+    over = threading.Event()
+    threading.Thread(target=over.wait, name="deblur-interrupts", daemon=True).start()  # gets SIGINT meanwhile
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        over.set()
 
 
 @contextmanager
@@ -75,6 +100,8 @@ def _join(address: str) -> Iterator[Client]:
     try:
         client = Client(address, timeout="20s")
     except (OSError, TimeoutError, ValueError) as error:
-        raise ConfigError(f"cluster.address {address}: no scheduler answers there ({error}); start one or correct it") from None
+        raise ConfigError(
+            f"cluster.address {address}: no scheduler answers there ({error}); start one or correct it"
+        ) from None
     with client:
         yield client

@@ -41,7 +41,9 @@ class Source(Section):
     """One thing to read: a folder, a glob, a file. What it says here goes before what the file says."""
 
     path: str = Field(description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file")
-    id: str | None = Field(default=None, description="name of the sequence in the archive; default: from the path")
+    id: str | None = Field(
+        default=None, description="name of the sequence in the archive; default: from the path"
+    )
     frame_rate: float | None = Field(default=None, gt=0, description="frames per second")
     exposure_time: float | None = Field(default=None, gt=0, description="seconds the shutter is open")
     exposure_fraction: float | None = Field(
@@ -49,6 +51,13 @@ class Source(Section):
     )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
+
+    @model_validator(mode="after")
+    def _within_a_frame(self) -> Source:
+        fraction = (self.exposure_time or 0) * (self.frame_rate or 0)
+        if fraction > 1.001:
+            raise ValueError(f"exposure_time × frame_rate is {fraction:.3g}, beyond 1: correct one of them")
+        return self
 
 
 class MotionSettings(Section):
@@ -70,7 +79,7 @@ class Tiling(Section):
     chunk: int = Field(default=256, ge=16, description="side of a Zarr chunk")
     shard: int = Field(default=1024, ge=16, description="side of a shard (one file)")
     unit: int = Field(default=2048, ge=64, description="side of the region one task computes")
-    frames: int = Field(default=8, ge=1, description="frames of a shard and of a unit")
+    frames: int = Field(default=4, ge=1, description="frames of a shard and of a unit")
 
     @model_validator(mode="after")
     def _whole(self) -> Tiling:
@@ -80,28 +89,38 @@ class Tiling(Section):
             ("unit", "shard", self.unit, self.shard),
         ):
             if whole % size:
-                raise ValueError(f"{name} = {whole} is no multiple of {part} = {size}: try {round_up(whole, size)}")
+                raise ValueError(
+                    f"{name} = {whole} is no multiple of {part} = {size}: try {round_up(whole, size)}"
+                )
         if self.window % 64:  # windows must see the pyramid that the whole frame sees
             raise ValueError(f"window = {self.window} is no multiple of 64: try {round_up(self.window, 64)}")
         return self
 
 
 class Limits(Section):
-    memory: Size = Field(default=parse_bytes("4 GiB"), description="per worker process; a plan over it is refused")
-    broken: float = Field(default=0.1, ge=0, le=1, description="share of a sequence's frames that may be quarantined")
+    memory: Size = Field(
+        default=parse_bytes("4 GiB"), description="per worker process; a plan over it is refused"
+    )
+    broken: float = Field(
+        default=0.1, ge=0, le=1, description="share of a sequence's frames that may be quarantined"
+    )
 
 
 class Cluster(Section):
     """Who computes. `serial` runs in this process, `local` starts worker processes, `address` joins a scheduler."""
 
     kind: Literal["serial", "local", "address"] = "local"
-    workers: int | None = Field(default=None, ge=1, description="processes of a local cluster; default: one a core")
+    workers: int | None = Field(
+        default=None, ge=1, description="processes of a local cluster; default: one a core"
+    )
     address: str | None = Field(default=None, description="tcp://… or tls://… of a running Dask scheduler")
 
     @model_validator(mode="after")
     def _addressed(self) -> Cluster:
         if (self.kind == "address") != (self.address is not None):
-            raise ValueError("kind = 'address' and address = 'tcp://host:port' go together: give both or neither")
+            raise ValueError(
+                "kind = 'address' and address = 'tcp://host:port' go together: give both or neither"
+            )
         return self
 
 
@@ -118,7 +137,9 @@ class JobConfig(Section):
     motion: MotionSettings = MotionSettings()
     restore: RestoreOptions = RestoreOptions()
     tiling: Tiling = Tiling()
-    outputs: tuple[Literal["gradients"], ...] = Field(default=(), description="what to store beyond the usual")
+    outputs: tuple[Literal["gradients"], ...] = Field(
+        default=(), description="what to store beyond the usual"
+    )
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
 
@@ -150,7 +171,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 [tiling]
 # window = 1024                 # px; the only one of these that decides a bit of the result
 # unit = 2048                   # px; one task
-# frames = 8                    # of one task
+# frames = 4                    # of one task
 
 [limits]
 memory = "4 GiB"                # per worker; a plan over it is refused
@@ -231,7 +252,11 @@ def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {error['input']!r})" if not isinstance(error["input"], dict) else f"{where}: {message}"
+    return (
+        f"{where}: {message} (got {error['input']!r})"
+        if not isinstance(error["input"], dict)
+        else f"{where}: {message}"
+    )
 
 
 def _known() -> list[str]:

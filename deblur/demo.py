@@ -10,7 +10,7 @@ from deblur.config import JobConfig, load_job
 from deblur.errors import ConfigError
 from deblur.ingest import Progress
 from deblur.io.export import export_frames
-from deblur.job import Outcome
+from deblur.outcome import Outcome
 from deblur.report.compose import compose_report, write_report
 from deblur.scene import DemoSequence, make_scene, moving_view
 from deblur.store import Archive
@@ -33,7 +33,9 @@ frames = 2
 """
 
 
-def prepare_demo(folder: Path, *, progress: Progress, shape: tuple[int, int] = (480, 640), count: int = 6) -> JobConfig:
+def prepare_demo(
+    folder: Path, *, progress: Progress, shape: tuple[int, int] = (480, 640), count: int = 6
+) -> JobConfig:
     """Film the scene into `folder` (blurred/, truth/, job.toml) and return the job; does nothing twice.
 
     Raises ConfigError where the folder holds something else.
@@ -42,6 +44,7 @@ def prepare_demo(folder: Path, *, progress: Progress, shape: tuple[int, int] = (
     if not job.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and not a demo: name another folder")
+        progress("film the scene", 0, 2)
         film = moving_view(make_scene(), shape=shape, count=count)
         folder.mkdir(parents=True, exist_ok=True)
         for done, name in enumerate(("blurred", "truth"), 1):
@@ -66,7 +69,10 @@ def show_demo(folder: Path, outcomes: list[Outcome]) -> str:
         report = compose_report(store, outcome.plan.run, truth=truth)
         write_report(folder / "report.html", store, outcome.plan.run, truth=truth)
         rows = [(row.name, row.psnr_before or 0.0, row.psnr_after or 0.0) for row in report.frames]
-        lines += [f"{name}  {before:.2f} dB → {after:.2f} dB  ({after - before:+.2f})" for name, before, after in rows]
+        lines += [
+            f"{name}  {before:.2f} dB → {after:.2f} dB  ({after - before:+.2f})"
+            for name, before, after in rows
+        ]
         gain = np.mean([after - before for _, before, after in rows])
         lines.append(f"mean gain {gain:+.2f} dB (PSNR against the known truth)")
         lines.append(f"open {folder / 'report.html'}")

@@ -50,7 +50,9 @@ def run_tasks(
     return list(_distributed(iter(tasks), client, done, work))
 
 
-def _serial(task: Task, done: Callable[[Task, Record], None], work: Callable[[Task], Record]) -> Failure | None:
+def _serial(
+    task: Task, done: Callable[[Task, Record], None], work: Callable[[Task], Record]
+) -> Failure | None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             record = work(task)
@@ -65,7 +67,10 @@ def _serial(task: Task, done: Callable[[Task, Record], None], work: Callable[[Ta
 
 
 def _distributed(
-    tasks: Iterator[Task], client: Client, done: Callable[[Task, Record], None], work: Callable[[Task], Record]
+    tasks: Iterator[Task],
+    client: Client,
+    done: Callable[[Task, Record], None],
+    work: Callable[[Task], Record],
 ) -> Iterator[Failure]:
     """A bounded number of futures in flight; then those alone that were on a worker when it died.
 

@@ -1,10 +1,10 @@
-"""Reading sources into the archive: every frame decoded once, checked, hashed; the originals are only read."""
+"""Reading sources into the archive: every frame decoded once, checked, hashed; originals only read."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.config import JobConfig, Source, digest_of
-from deblur.errors import ReadError
+from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
 from deblur.store import Archive, SourceStore, SourceWriter
 from deblur.store.durable import sha256_file
@@ -24,46 +24,107 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """One sequence of a source, now in the archive. `broken`: what was quarantined, a line a frame."""
+    """One sequence of a source, now in the archive, or why it isn't. `broken`: a line a quarantined frame."""
 
     sequence: str
-    frames: int
-    broken: tuple[str, ...]
-    fresh: bool
+    frames: int = 0
+    broken: tuple[str, ...] = ()
+    fresh: bool = False
+    error: DeblurError | None = None
 
 
 def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progress) -> list[Ingested]:
     """Bring one source into the archive at `path`, made if it isn't there; what it has already is left alone.
 
-    A source that has changed since becomes a new sequence beside the old one: what is ingested never changes.
-    Raises ReadError, leaving the archive as it was, for a source that can't be read or has too many broken frames.
+    A source that has changed since becomes a new sequence beside the old one: what is ingested never
+    changes. A sequence that can't be read, or has too many broken frames, leaves the archive as it was; the
+    others of the source go on. Raises what the first met with when none could be read.
     """
-    readers = open_source(source.path, order=source.order)
-    found = []
+    try:
+        readers = open_source(source.path, order=source.order)
+    except OSError as error:
+        raise _unreadable(source, error) from None
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
-            if len(reader.frames) < 2:
-                raise ReadError(f"{source.path}: one frame only; motion needs a neighbour, so give at least two")
-        known = (Path(path) / "archive.json").exists()
-        archive = Archive.create(path)
-        try:
-            for reader in readers:
-                found.append(_ingest(archive, source, reader, job, progress))
-        except BaseException:
-            if not known and not archive.sequences():
-                archive.discard()
-            raise
+        found = [_attempted(Path(path), source, reader, job, progress) for reader in readers]
+    errors = [item.error for item in found if item.error]
+    if len(errors) == len(found):
+        raise errors[0]
     return found
 
 
-def _ingest(archive: Archive, source: Source, reader: Reader, job: JobConfig, progress: Progress) -> Ingested:
+def _attempted(path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress) -> Ingested:
+    name = _name(source, reader)
+    try:
+        if len(reader.frames) < 2:
+            raise ReadError(f"{source.path}: one frame only; motion needs a neighbour, so give at least two")
+        with _undone_on_failure(path):
+            return _ingest(Archive.create(path), name, source, reader, job, progress)
+    except DeblurError as error:
+        return Ingested(name, error=error)
+    except OSError as error:
+        return Ingested(name, error=_unreadable(source, error))
+
+
+def _unreadable(source: Source, error: OSError) -> ReadError:
+    reason = error.strerror or str(error)
+    return ReadError(f"{error.filename or source.path}: {reason}: check permissions and free space")
+
+
+@contextmanager
+def _undone_on_failure(path: Path) -> Iterator[None]:
+    """After a failure an archive that wasn't there before is gone again, and so are the folders made for it.
+
+    Only empty folders are removed, so that nobody else's work can be.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    new = not (path / "archive.json").exists()
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if new:
+                (path / "sequences").rmdir()
+                (path / "archive.json").unlink()
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+def _ingest(
+    archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
+) -> Ingested:
     print_ = fingerprint(source, reader)
-    name = f"{source.id}{reader.header.name[len(_base(reader)) :]}" if source.id else reader.header.name
     sequence, known = _place(archive, name, print_)
     if known:
         kept = archive.sequence(sequence).source
-        return Ingested(sequence, len(kept.frames), tuple(f"{q.name}: {q.error}" for q in kept.quarantined), False)
+        return Ingested(sequence, len(kept.frames), tuple(q.error for q in kept.quarantined))
+    with _no_empty_folder(archive.sequence(sequence).path):
+        kept, broken = _copied(archive, sequence, print_, source, reader, job, progress)
+    return Ingested(sequence, len(kept.frames), broken, True)
+
+
+@contextmanager
+def _no_empty_folder(path: Path) -> Iterator[None]:
+    """The folder of a sequence whose ingest failed goes, unless it holds something."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.rmdir()
+        raise
+
+
+def _copied(
+    archive: Archive,
+    sequence: str,
+    print_: str,
+    source: Source,
+    reader: Reader,
+    job: JobConfig,
+    progress: Progress,
+) -> tuple[SourceStore, tuple[str, ...]]:
     count = len(reader.frames)
     store = archive.sequence(sequence)
     with SourceStore.create(
@@ -77,8 +138,7 @@ def _ingest(archive: Archive, source: Source, reader: Reader, job: JobConfig, pr
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
         told = {"source": source.model_dump(mode="json"), "fingerprint": print_, "largest": copy.largest}
-        kept = writer.finish(metadata={"deblur": told})
-    return Ingested(sequence, len(kept.frames), tuple(copy.broken), True)
+        return writer.finish(metadata={"deblur": told}), tuple(copy.broken)
 
 
 class _Copy:
@@ -108,7 +168,9 @@ class _Copy:
     def _read(self, index: int) -> NDArray[Any]:
         frame = self._reader.read(index)
         if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-            raise ReadError(f"{self._reader.frames[index].name} holds NaN or infinity: fill those pixels first")
+            raise ReadError(
+                f"{self._reader.frames[index].name} holds NaN or infinity: fill those pixels first"
+            )
         self.largest = max(self.largest, float(frame.max()))
         return frame
 
@@ -126,14 +188,16 @@ class _Copy:
         line = str(error) if name in str(error) else f"{name}: {error}"
         self.broken.append(line)
         log.warning("quarantined: %s", line)
-        if len(self.broken) > self._allowed or len(self._reader.frames) - len(self.broken) < 2:
-            whole = f"{len(self.broken)} of {len(self._reader.frames)} frames are broken, over limits.broken"
-            raise ReadError(f"{line} ({whole}: mend or remove them, or raise the limit)") from None
+        count = len(self._reader.frames)
+        if len(self.broken) > self._allowed or count - len(self.broken) < 2:
+            refused = f"limits.broken lets {self._allowed} of {count} frames be broken"
+            refused += f", this is number {len(self.broken)}"
+            raise ReadError(f"{line} ({refused}: mend or remove them, or raise the limit)") from None
         self._writer.quarantine(index, line)
 
 
 def fingerprint(source: Source, reader: Reader) -> str:
-    """Tells whether a source is as it was when it was ingested, without decoding it: names, sizes, times of change."""
+    """Tells a changed source from an unchanged one without decoding it: names, sizes, times of change."""
     files = [reader.file(index) for index in range(len(reader.frames))]
     paths = [path for path in files if path is not None] or _files_of(Path(source.path))
     stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
@@ -144,9 +208,10 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-def _base(reader: Reader) -> str:
-    """The name of the file; what follows it in the reader's name tells planes of a stack apart."""
-    return reader.header.name.split("/")[0]
+def _name(source: Source, reader: Reader) -> str:
+    """What to call a sequence: the reader's name for it, with `id` for the file's part where one is given."""
+    file, slash, plane = reader.header.name.partition("/")  # planes of a stack: "file/z003"
+    return f"{source.id or file}{slash}{plane}"
 
 
 def _place(archive: Archive, name: str, print_: str) -> tuple[str, bool]:

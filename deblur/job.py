@@ -6,8 +6,9 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,29 @@ from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
-from deblur.plan import STAGES, Plan, Stage, check_methods, frame_infos, make_plan, nominal_interval, source_light, units
-from deblur.provenance import write_run_record
-from deblur.store import Archive, RunSpec, RunStore, SequenceStore, SourceStore, levels_for, publish_run, verify_run
+from deblur.outcome import Outcome, Sequence
+from deblur.plan import (
+    STAGES,
+    Plan,
+    Stage,
+    check_methods,
+    frame_infos,
+    make_plan,
+    nominal_interval,
+    source_light,
+    units,
+)
+from deblur.provenance import numerics_class, write_run_record
+from deblur.store import (
+    Archive,
+    RunSpec,
+    RunStore,
+    SequenceStore,
+    SourceStore,
+    levels_for,
+    publish_run,
+    verify_run,
+)
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import Survey, survey
 from deblur.unit import Task
@@ -32,88 +53,6 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """A sequence of the archive and the source settings that apply to it; or, with `error`, a source that failed."""
-
-    id: str
-    source: Source
-    frames: int = 0
-    fresh: bool = False
-    broken: tuple[str, ...] = ()
-    error: DeblurError | None = None
-
-    def describe(self) -> str:
-        if self.error:
-            return f"{self.source.path}: failed"
-        quarantined = f", {len(self.broken)} quarantined" if self.broken else ""
-        return f"{self.id}: {self.frames} frames{quarantined}{'' if self.fresh else ' (already there)'}"
-
-    def dump(self) -> dict[str, Any]:
-        return {
-            "sequence": self.id,
-            "source": self.source.path,
-            "frames": self.frames,
-            "fresh": self.fresh,
-            "broken": list(self.broken),
-            "error": str(self.error) if self.error else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one sequence so far.
-
-    `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
-    """
-
-    sequence: Sequence
-    plan: Plan | None = None
-    parent: str | None = None
-    missing: int = 0
-    carried: int = 0
-    computed: int = 0
-    projected_seconds: float = 0.0
-    seconds: float = 0.0
-    failures: tuple[Failure, ...] = ()
-    problems: tuple[str, ...] = ()
-    error: DeblurError | None = None
-    published: bool = False
-
-    @property
-    def sound(self) -> bool:
-        return self.plan is not None and not (self.error or self.failures or self.problems)
-
-    def faults(self) -> list[str]:
-        """Everything that was left undone, a line each."""
-        errors = [str(error) for error in (self.sequence.error, self.error) if error]
-        return [*self.sequence.broken, *map(str, self.failures), *self.problems, *errors]
-
-    def line(self) -> str:
-        """One line for a person."""
-        if self.plan is None or self.error:
-            return f"{self.sequence.id or self.sequence.source.path}: failed"
-        state = "published" if self.published else "not published"
-        done = f"{self.computed} units computed" + (f", {self.carried} carried over" if self.carried else "")
-        return f"{self.plan.sequence}: {self.plan.run} {state}, {self.plan.shape[0]} frames, {done}, {self.seconds:.1f} s"
-
-    def dump(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        told: dict[str, Any] = {"sequence": self.sequence.id, "source": self.sequence.source.path}
-        if self.plan is not None:
-            told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
-            told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
-        counts = {name: getattr(self, name) for name in ("missing", "carried", "computed", "seconds", "published")}
-        return told | counts | {"parent": self.parent, "faults": self.faults()}
-
-
-def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
-    """Raise DeblurError, naming the first fault and how many there are, unless all went well."""
-    faults = [text for outcome in outcomes for text in outcome.faults()]
-    if faults:
-        raise DeblurError(f"{len(faults)} left undone, the first: {faults[0]}")
-
-
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
     """Read every source of a job into its archive. Raises the errors when no source at all could be read.
 
@@ -124,7 +63,9 @@ def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
     for source in job.sources:
         try:
             for item in ingest_source(job.archive, source, job, progress=progress):
-                found.append(Sequence(item.sequence, source, item.frames, item.fresh, item.broken, item.error))
+                found.append(
+                    Sequence(item.sequence, source, item.frames, item.fresh, item.broken, item.error)
+                )
         except DeblurError as error:
             found.append(Sequence("", source, error=error))
     _raise_if_all_failed([sequence.error for sequence in found])
@@ -183,7 +124,11 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     cost = {"motion": speed["motion"], "restore": speed["restore"] * channels}
     megapixels = [(t.unit.stage, (t.unit.t1 - t.unit.t0) * t.unit.box.size / 1e6) for t in todo]
     workers = 1 if job.cluster.kind == "serial" else job.cluster.workers or _cores()
-    seconds = sum(cost[stage] * size for stage, size in megapixels) * outcome.plan.cost.compute_amplification / workers
+    seconds = (
+        sum(cost[stage] * size for stage, size in megapixels)
+        * outcome.plan.cost.compute_amplification
+        / workers
+    )
     return replace(outcome, missing=len(todo), carried=len(tasks) - len(todo), projected_seconds=seconds)
 
 
@@ -212,11 +157,11 @@ def _gaps(pixels: SourceStore) -> list[bool]:
     infos = frame_infos(pixels)
     interval = nominal_interval(infos)
     places = [frame.index for frame in pixels.frames]
-    gaps = [after - before > 1 for before, after in zip(places, places[1:], strict=False)]
+    gaps = [after - before > 1 for before, after in pairwise(places)]
     if interval is None:
         return gaps
     times = [info.time or 0.0 for info in infos]
-    late = [after - before > 1.5 * interval for before, after in zip(times, times[1:], strict=False)]
+    late = [after - before > 1.5 * interval for before, after in pairwise(times)]
     return [a or b for a, b in zip(gaps, late, strict=True)]
 
 
@@ -257,7 +202,7 @@ def _computed(
     failures: list[Failure] = []
     try:
         with store.lease().held():
-            run = store.create_run(planned.run, _spec(planned, store, job))
+            run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
             ledger = run.ledger()
             for stage in STAGES:
@@ -293,20 +238,29 @@ def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage)
     assert planned is not None
     finished = store.run(planned.run).ledger().finished() if planned.run in store.runs() else {}
     held = store.run(outcome.parent).ledger().finished() if outcome.parent else {}
-    if outcome.parent and not _same_layout(store.run(outcome.parent), _spec(planned, store, job)):
+    if outcome.parent and not _same_layout(store.run(outcome.parent), run_spec(planned, store, job)):
         held = {}
     return [
-        Task(str(job.archive), planned.sequence, planned.run, unit, outcome.parent if unit.key in held else None)
+        Task(
+            str(job.archive),
+            planned.sequence,
+            planned.run,
+            unit,
+            outcome.parent if unit.key in held else None,
+        )
         for unit in units(planned, store, stage)
         if unit.key not in finished
     ]
 
 
 def _same_layout(parent: RunStore, spec: RunSpec) -> bool:
-    return all(getattr(parent.spec, name) == getattr(spec, name) for name in ("shard_frames", "shard_size", "chunk"))
+    return all(
+        getattr(parent.spec, name) == getattr(spec, name) for name in ("shard_frames", "shard_size", "chunk")
+    )
 
 
-def _spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
+def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
+    """How the store of a planned run is laid out."""
     header = store.source.header
     _, _, height, width = planned.shape
     light = planned.parameters.light
@@ -323,7 +277,7 @@ def _spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
         frame_rate=header.frame_rate,
         pixel_size=header.pixel_size,
         largest=light.white,
-        parameters=planned.parameters.dump(),
+        parameters=planned.parameters.dump() | {"numerics": numerics_class()},
     )
 
 
@@ -387,7 +341,11 @@ def _raise_if_all_failed(errors: list[DeblurError | None]) -> None:
     if not errors or not all(errors):
         return
     kinds = {type(error) for error in failed}
-    raise failed[0] if len(failed) == 1 else (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
+    raise (
+        failed[0]
+        if len(failed) == 1
+        else (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
+    )
 
 
 def _cores() -> int:

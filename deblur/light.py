@@ -70,7 +70,9 @@ def encode(linear: Float, light: Light) -> Float:
     value = linear
     if light.transfer == "srgb":
         low = linear * np.float32(12.92)
-        high = np.float32(1.055) * np.maximum(linear, np.float32(0.0031308)) ** np.float32(1 / 2.4) - np.float32(0.055)
+        high = np.float32(1.055) * np.maximum(linear, np.float32(0.0031308)) ** np.float32(
+            1 / 2.4
+        ) - np.float32(0.055)
         value = np.where(linear <= 0.0031308, low, high)
     return np.asarray(value * np.float32(light.scale) + np.float32(light.black), np.float32)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -71,9 +72,8 @@ class Parameters:
 
     @classmethod
     def load(cls, raw: Mapping[str, Any]) -> Parameters:
-        parts = dict(raw)
         return cls(
-            **parts
+            **{field.name: raw[field.name] for field in fields(cls)}
             | {
                 "light": Light(**raw["light"]),
                 "exposure": Exposure(**raw["exposure"]),
@@ -147,7 +147,9 @@ def source_exposure(source: Source, store: SourceStore) -> Exposure:
     times = sorted(info.exposure_time for info in infos if info.exposure_time is not None)
     if times and rate:
         median = times[len(times) // 2]
-        return Exposure(_fraction(median * rate, store.header.name), interval, "metadata", interval is not None)
+        return Exposure(
+            _fraction(median * rate, store.header.name), interval, "metadata", interval is not None
+        )
     raise ConfigError(
         f"{store.header.name}: exposure fraction unknown (no exposure time or no frame rate in the files): "
         "give exposure_fraction, or exposure_time and frame_rate"
@@ -167,7 +169,7 @@ def nominal_interval(infos: tuple[FrameInfo, ...]) -> float | None:
     times = [info.time for info in infos if info.time is not None]
     if len(times) < max(2, len(infos)):
         return None
-    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    gaps = sorted(b - a for a, b in pairwise(times))
     return gaps[len(gaps) // 2] or None
 
 
@@ -212,16 +214,28 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
             f"{store.id}: a unit needs {_mib(cost.memory)} MiB, limits.memory is {_mib(job.limits.memory)} MiB: "
             "raise limits.memory or lower tiling.frames, tiling.unit or tiling.window"
         )
-    identity = [pixels.digest, store.survey_digest(), parameters.dump(), job.tiling.model_dump(), numerics_class()]
+    identity = [
+        pixels.digest,
+        store.survey_digest(),
+        parameters.dump(),
+        job.tiling.model_dump(),
+        numerics_class(),
+    ]
     run = "run-" + digest_of(identity)[:12]
-    return Plan(store.id, run, shape, pixels.header.dtype, job.tiling.unit, job.tiling.frames, parameters, cost)
+    return Plan(
+        store.id, run, shape, pixels.header.dtype, job.tiling.unit, job.tiling.frames, parameters, cost
+    )
 
 
 def check_methods(job: JobConfig) -> RestoreSettings:
     """The settings of restoration. Raises ConfigError for a method that there isn't; needs no archive."""
     if job.motion.method not in motion.METHODS:
-        raise ConfigError(f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}")
-    settings = RestoreSettings(**{key: value for key, value in job.restore.model_dump().items() if value is not None})
+        raise ConfigError(
+            f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}"
+        )
+    settings = RestoreSettings(
+        **{key: value for key, value in job.restore.model_dump().items() if value is not None}
+    )
     try:
         settings.solver()
     except ConfigError as error:
@@ -262,8 +276,8 @@ def _unit_memory(
     if stage == "motion":
         held = region * (3 * 4 + channels * itemsize) + core * frames * (8 + 12 * extra)
         return held * 5 // 4 + window * 4 * MOTION_PLANES
-    held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 / 3 + 2)
-    return int(held * 5 / 4) + window * 4 * (RESTORE_PLANES + 12 * (channels - 1))
+    held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 // 3 + 2)
+    return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1))
 
 
 def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
@@ -274,7 +288,9 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     """
     count, _, height, width = plan.shape
     chain = [plan.parameters.of_stage(s) for s in STAGES[: STAGES.index(stage) + 1]]
-    spread = 1 if stage == "motion" else 2  # frames beyond the block that have a say: restoration reads their motion
+    spread = (
+        1 if stage == "motion" else 2
+    )  # frames beyond the block that have a say: restoration reads their motion
     reach = sum(plan.parameters.halo(s) for s in STAGES[: STAGES.index(stage) + 1])
     kind = numerics_class()
     told = store.survey_part("digest", 0, count)

@@ -17,7 +17,7 @@ def seconds_per_megapixel(method: str | None = None, motion_method: str = "varia
     """CPU seconds per megapixel of one frame on one core: {"motion": both directions, "restore": one channel}."""
     rng = np.random.default_rng(0)
     scene = rng.random((SIDE, SIDE + SHIFT), np.float32)
-    scene = (scene + np.roll(scene, 1, 1) + np.roll(scene, 2, 1)) / 3
+    scene = (scene + np.roll(scene, 1, 1) + np.roll(scene, 2, 1)) / np.float32(3)
     frame, other = (np.ascontiguousarray(scene[:, k : k + SIDE]) for k in (0, SHIFT))
     coarse = np.zeros((2, SIDE // 4, SIDE // 4), np.float32)
     field = np.zeros((2, SIDE, SIDE), np.float32)

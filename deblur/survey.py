@@ -84,7 +84,9 @@ def survey(
             shape = frame.shape
             factor = reduction_for(*shape[-2:])
         elif frame.shape != shape:
-            raise ArrayError(f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size")
+            raise ArrayError(
+                f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size"
+            )
         reduced = reduce(luma(frame, light), factor)
         noise.append(_noise(frame, light))
         nothing = np.zeros((2, *reduced.shape), np.float32)
@@ -105,7 +107,9 @@ def survey(
     return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest)
 
 
-def refine(reference: Float, moving: Float, coarse: Float, *, reduction: int, y0: int, x0: int, method: str) -> Float:
+def refine(
+    reference: Float, moving: Float, coarse: Float, *, reduction: int, y0: int, x0: int, method: str
+) -> Float:
     """Motion of one window from the survey's coarse field.
 
     `reference`, `moving`: (y, x) encoded luma of the window, whose upper left pixel is (y0, x0) in the frame.
@@ -123,7 +127,8 @@ def window_levels(reduction: int) -> int:
 
 def quantise(motion: Float) -> NDArray[np.int16]:
     """Motion as it is stored: int16, 1/64 px, held within ±511 px."""
-    return np.clip(np.rint(motion * np.float32(QUANTUM)), -32767, 32767).astype(np.int16)
+    steps = np.clip(np.rint(motion * np.float32(QUANTUM)), -32767, 32767)
+    return np.asarray(steps, np.int16)
 
 
 def dequantise(stored: NDArray[np.int16]) -> Float:

@@ -8,11 +8,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
-from deblur.job import Outcome
-from deblur.job import Progress as Report
+from deblur.ingest import Progress as Report
+from deblur.outcome import Outcome
+from deblur.plan import Plan
 
 
 @contextmanager
@@ -36,13 +47,20 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Report]:
 
 
 class _Bars:
+    """A bar for each stage under way; finished ones become lines above it, and so don't pile up."""
+
     def __init__(self, bars: Progress) -> None:
         self._bars, self._known = bars, dict[str, TaskID]()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage not in self._known:
-            self._known[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._known[stage], completed=done, total=total)
+            self._known[stage] = self._bars.add_task(escape(stage), total=total)
+        known = self._known[stage]
+        self._bars.update(known, completed=done, total=total)
+        if done == total:
+            took = next(task.elapsed or 0.0 for task in self._bars.tasks if task.id == known)
+            self._bars.console.print(Text(f"{stage}: {done}/{total}, {duration(took)}"))
+            self._bars.remove_task(self._known.pop(stage))
 
 
 def _lines(stage: str, done: int, total: int) -> None:
@@ -51,35 +69,31 @@ def _lines(stage: str, done: int, total: int) -> None:
 
 
 def plan_table(outcomes: Sequence[Outcome]) -> None:
-    """What a run would take, a row a sequence."""
-    table = Table("sequence", "frames", "size", "halo", "units", "to do", "read", "compute", "memory", "time", "disk")
-    for outcome in outcomes:
-        plan = outcome.plan
-        if plan is None:
-            continue
-        cost, (count, _, height, width) = plan.cost, plan.shape
-        table.add_row(
-            plan.sequence,
-            str(count),
-            f"{width}×{height}",
-            f"{plan.parameters.motion_halo}+{plan.parameters.restore_halo} px",
-            str(cost.units),
-            f"{outcome.missing}" + (f" ({outcome.carried} carried)" if outcome.carried else ""),
-            f"{cost.read_amplification:.2f}×",
-            f"{cost.compute_amplification:.2f}×",
-            size(cost.memory),
-            duration(outcome.projected_seconds),
-            size(cost.output_bytes),
-        )
-    _print(table)
+    """What a run would take: a table, or a paragraph a sequence where that is too wide for the terminal."""
+    _print([_plan_row(outcome, outcome.plan) for outcome in outcomes if outcome.plan is not None])
+
+
+def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
+    cost, (count, _, height, width) = plan.cost, plan.shape
+    return {
+        "sequence": plan.sequence,
+        "frames": str(count),
+        "size": f"{width}×{height}",
+        "halo": f"{plan.parameters.motion_halo}+{plan.parameters.restore_halo} px",
+        "units": str(cost.units),
+        "to do": f"{outcome.missing}" + (f" ({outcome.carried} carried)" if outcome.carried else ""),
+        "read": f"{cost.read_amplification:.2f}×",
+        "compute": f"{cost.compute_amplification:.2f}×",
+        "memory": size(cost.memory),
+        "time": duration(outcome.projected_seconds),
+        "disk": size(cost.output_bytes),
+    }
 
 
 def status_table(rows: Sequence[dict[str, Any]]) -> None:
     """Sequences and runs, a row a run."""
-    table = Table("sequence", "frames", "broken", "run", "state", "units done", "mean weight", "published")
-    for row in rows:
-        table.add_row(*(str(row[key]) for key in ("sequence", "frames", "broken", "run", "state", "units", "weight", "published")))
-    _print(table)
+    names = {"units": "units done", "weight": "mean weight"}
+    _print([{names.get(key, key): str(value) for key, value in row.items()} for row in rows])
 
 
 def size(count: float) -> str:
@@ -99,8 +113,23 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def _print(table: Table) -> None:
+def _print(rows: Sequence[dict[str, str]]) -> None:
+    """Rows with the same keys, as a table if it fits."""
+    if not rows:
+        return
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
+        console = Console(width=10_000)  # nothing is cut off or wrapped in a file
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        (_, title), *rest = row.items()
+        console.print(Text(title, style="bold"))
+        lines = Table.grid(padding=(0, 2))
+        for key, value in rest:
+            lines.add_row(f"  {key}", escape(value))
+        console.print(lines)

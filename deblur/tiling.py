@@ -78,8 +78,15 @@ def windows(region: Box, height: int, width: int, *, size: int, halo: int) -> tu
     `region` must consist of whole windows: its near edges on the grid, its far edges on the grid or on the
     frame's. Raises PlanError otherwise.
     """
-    if region.y0 % size or region.x0 % size or _ragged(region.y1, height, size) or _ragged(region.x1, width, size):
-        raise PlanError(f"region {region} is not made of whole windows of {size} px: make the unit a multiple of it")
+    if (
+        region.y0 % size
+        or region.x0 % size
+        or _ragged(region.y1, height, size)
+        or _ragged(region.x1, width, size)
+    ):
+        raise PlanError(
+            f"region {region} is not made of whole windows of {size} px: make the unit a multiple of it"
+        )
     return tuple(
         Window(core, core.grown(halo, height, width))
         for core in boxes(height, width, size)

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
 from deblur.plan import Parameters, Unit, frame_infos
+from deblur.provenance import numerics_class
 from deblur.sequence import Neighbour, restore_window
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.survey import dequantise, quantise, refine
@@ -55,7 +57,7 @@ class Context:
 
     def link(self, t: int, other: int) -> bool:
         """Whether frames t and t ± 1 exist and show the same scene."""
-        return 0 <= min(t, other) and max(t, other) < len(self.infos) and bool(self.linked[min(t, other)])
+        return min(t, other) >= 0 and max(t, other) < len(self.infos) and bool(self.linked[min(t, other)])
 
 
 def run_unit(task: Task) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def run_unit(task: Task) -> dict[str, Any]:
 def _context(archive: str, sequence: str, run: str) -> Context:
     store = Archive.open(Path(archive)).sequence(sequence)
     opened = store.run(run)
+    _require_class(opened)
     infos = frame_infos(store.source)
     return Context(
         store,
@@ -99,6 +102,21 @@ def _context(archive: str, sequence: str, run: str) -> Context:
         store.survey_part("linked", 0, len(infos)),
         store.survey_part("noise", 0, len(infos)),
     )
+
+
+def _require_class(run: RunStore) -> None:
+    """Refuse to compute where the bits might come out otherwise than in the process that planned the run."""
+    planned, here = run.parameters["numerics"], numerics_class()
+    other = [
+        f"{name} {here.get(name)} instead of {planned[name]}"
+        for name in planned
+        if here.get(name) != planned[name]
+    ]
+    if other:
+        raise NumericsError(
+            f"{socket.gethostname()} is of another numerics class than run {run.id} ({'; '.join(other)}): "
+            "give all workers the same packages and CPU features, or start a new run there"
+        )
 
 
 class _Frames:
@@ -223,7 +241,9 @@ def _restore_tile(
         if context.link(t, other):
             scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
             beside.append(Neighbour(light(other), motion(there, t), motion(back, other), scale))
-    return restore_window(light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None)
+    return restore_window(
+        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None
+    )
 
 
 def _frame_record(t: int, weight: Codes, reason: Codes, steps: list[Iterations]) -> dict[str, Any]:

@@ -24,12 +24,23 @@ def status(path: str | Path) -> list[dict[str, Any]]:
         common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
         own = [run for run in runs if run.sequence == sequence.id]
         if not own:
-            waiting = {"run": "", "state": sequence.error or "waiting", "units": 0, "weight": "", "published": ""}
+            waiting = {
+                "run": "",
+                "state": sequence.error or "waiting",
+                "units": 0,
+                "weight": "",
+                "published": "",
+            }
             rows.append(common | waiting)
         for run in own:
             complete = run.expected > 0 and run.shards == run.expected
             state = run.error or ("sealed" if run.sealed else "complete" if complete else "unfinished")
-            shown = {"run": run.id, "state": state, "units": run.units, "published": "yes" if run.published else "no"}
+            shown = {
+                "run": run.id,
+                "state": state,
+                "units": run.units,
+                "published": "yes" if run.published else "no",
+            }
             rows.append(common | shown | {"weight": _mean_weight(archive.sequence(sequence.id), run.id)})
     return rows
 
@@ -40,7 +51,10 @@ def frame_records(store: SequenceStore, run: str) -> dict[int, dict[str, Any]]:
     for record in store.run(run).ledger().finished().values():
         for frame in record.get("quality", ()):
             found.setdefault(frame["frame"], []).append(frame)
-    return {t: parts[0] | {"weight": sum(p["weight"] for p in parts) / len(parts)} for t, parts in sorted(found.items())}
+    return {
+        t: parts[0] | {"weight": sum(p["weight"] for p in parts) / len(parts)}
+        for t, parts in sorted(found.items())
+    }
 
 
 def _mean_weight(store: SequenceStore, run: str) -> str:
@@ -73,7 +87,9 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
         raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
     chosen = run or store.current()
     if chosen is None:
-        raise StoreError(f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one")
+        raise StoreError(
+            f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
+        )
     pixels = store.run(chosen)
     frames = store.source.frames
 

@@ -6,6 +6,7 @@ hundredth of what a task run costs.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flows import settings
@@ -16,29 +17,30 @@ from prefect import flow, task  # noqa: E402  (the environment comes first)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from deblur import job as work  # noqa: E402
-from deblur.config import JobConfig, parse_job  # noqa: E402
-from deblur.job import Outcome, Progress, Sequence, silent  # noqa: E402
+from deblur.config import JobConfig, load_job  # noqa: E402
+from deblur.outcome import Outcome, Sequence, raise_for_failures  # noqa: E402
+from flows.attended import report  # noqa: E402
 
 # The ledger says what is done; Prefect must not remember results of its own, nor store pixels' records.
 STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
 @task(name="ingest", **STAGE)
-def ingest(config: JobConfig, progress: Progress) -> list[Sequence]:
+def ingest(config: JobConfig) -> list[Sequence]:
     """Read new sources into the archive."""
-    return work.ingest(config, progress=progress)
+    return work.ingest(config, progress=report)
 
 
 @task(name="plan", **STAGE)
-def plan(config: JobConfig, sequences: list[Sequence], progress: Progress) -> list[Outcome]:
+def plan(config: JobConfig, sequences: list[Sequence]) -> list[Outcome]:
     """Survey what is new, then plan every sequence; nothing is computed before all plans are accepted."""
-    return work.plan(config, sequences, progress=progress)
+    return work.plan(config, sequences, progress=report)
 
 
 @task(name="compute", **STAGE)
-def compute(config: JobConfig, outcomes: list[Outcome], progress: Progress) -> list[Outcome]:
+def compute(config: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
     """Run the units that no ledger has yet."""
-    return work.compute(config, outcomes, progress=progress)
+    return work.compute(config, outcomes, progress=report)
 
 
 @task(name="verify", **STAGE)
@@ -54,23 +56,17 @@ def publish(config: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
 
 
 @flow(name="deblur-archive", validate_parameters=False, persist_result=False)
-def archive(config: JobConfig, progress: Progress = silent) -> list[Outcome]:
+def archive(config: JobConfig) -> list[Outcome]:
     """Bring an archive up to date with its sources."""
-    sequences = ingest(config, progress)
-    outcomes = plan(config, sequences, progress)
-    return publish(config, verify(config, compute(config, outcomes, progress)))
+    outcomes = plan(config, ingest(config))
+    return publish(config, verify(config, compute(config, outcomes)))
 
 
 @flow(name="deblur-nightly", log_prints=True)
 def nightly(job_file: str) -> str:
     """The scheduled form of the archive job: takes the path of a job file, fails when anything was left undone."""
-    from pathlib import Path
-
-    from deblur.config import load_job
-
-    config = load_job(Path(job_file))
-    outcomes = archive(parse_job(config.model_dump(mode="json")))
+    outcomes = archive(load_job(Path(job_file)))
     text = "\n".join(outcome.line() for outcome in outcomes)
     print(text)
-    work.raise_for_failures(outcomes)
+    raise_for_failures(outcomes)
     return text

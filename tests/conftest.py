@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalog's index goes to a folder of the test run, not to the user's."""
     monkeypatch.setenv("DEBLUR_CACHE", str(tmp_path_factory.getbasetemp() / "catalog"))
-    yield
 
 
 @pytest.fixture
@@ -67,7 +65,7 @@ def pan(
         start = (t + 1) * step * fine
         box = np.ones(fine) / fine
 
-        def seen(offset: int, start: int = start) -> NDArray[np.float64]:
+        def seen(offset: int, start: int = start, box: NDArray[np.float64] = box) -> NDArray[np.float64]:
             planes = [v[:, start + offset : start + offset + width * fine] for v in views]
             return np.stack([(p.reshape(height, width, fine) @ box) for p in planes])
 

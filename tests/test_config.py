@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblur.config import TEMPLATE, JobConfig, digest_of, load_job, parse_bytes, parse_job, with_settings
+from deblur.config import TEMPLATE, digest_of, load_job, parse_bytes, parse_job, with_settings
 from deblur.errors import ConfigError
 
 MINIMAL = {"archive": "a", "sources": [{"path": "frames"}]}
@@ -15,9 +15,13 @@ def test_the_template_is_a_valid_job_and_its_comments_name_real_keys(tmp_path: P
     path.write_text(TEMPLATE)
     job = load_job(path)
     assert job.sources[0].path == str(tmp_path / "frames")
-    commented = [line[2:].split("=")[0].strip() for line in TEMPLATE.splitlines() if line.startswith("# ") and "=" in line]
-    known = {key for model in (JobConfig, *[type(getattr(job, n)) for n in ("motion", "restore", "tiling", "limits", "cluster")],
-                               type(job.sources[0])) for key in model.model_fields}  # fmt: skip
+    commented = [
+        line[2:].split("=")[0].strip()
+        for line in TEMPLATE.splitlines()
+        if line.startswith("# ") and "=" in line
+    ]
+    sections = [job, job.sources[0], job.motion, job.restore, job.tiling, job.limits, job.cluster]
+    known = {key for section in sections for key in type(section).model_fields}
     assert set(commented) <= known
 
 
@@ -28,7 +32,10 @@ def test_the_template_is_a_valid_job_and_its_comments_name_real_keys(tmp_path: P
         ({"sources": [{"path": "x", "exposure_fraction": -0.5}]}, r"exposure_fraction: .*-0\.5"),
         ({"tilling": {}}, r"tilling: unknown key \(did you mean 'tiling'\?\)"),
         ({"tiling": {"window": 100}}, r"unit = 2048 is no multiple of window = 100"),
-        ({"tiling": {"window": 96, "unit": 96 * 32, "shard": 1024}}, r"window = 96 is no multiple of 64: try 128"),
+        (
+            {"tiling": {"window": 96, "unit": 96 * 32, "shard": 1024}},
+            r"window = 96 is no multiple of 64: try 128",
+        ),
         ({"limits": {"memory": "4 parsecs"}}, r"limits\.memory: .*write it like '4 GiB'"),
         ({"cluster": {"kind": "address"}}, r"address = 'tcp://host:port' go together"),
         ({"sources": []}, r"sources: .*at least 1"),
@@ -56,7 +63,9 @@ def test_broken_toml_is_named(tmp_path: Path) -> None:
 def test_settings_change_one_key_and_refuse_others() -> None:
     job = parse_job(MINIMAL)
     assert with_settings(job, {"restore.iterations": 7}).restore.iterations == 7
-    with pytest.raises(ConfigError, match=r"restore\.iteration: no such setting \(did you mean 'restore\.iterations'\?\)"):
+    with pytest.raises(
+        ConfigError, match=r"restore\.iteration: no such setting \(did you mean 'restore\.iterations'\?\)"
+    ):
         with_settings(job, {"restore.iteration": 7})
 
 
@@ -86,4 +95,9 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object])
 
 
 def test_sizes_are_read_as_people_write_them() -> None:
-    assert [parse_bytes(text) for text in ("4 GiB", "500MB", "1024", "1.5 KiB")] == [2**32, 5 * 10**8, 1024, 1536]
+    assert [parse_bytes(text) for text in ("4 GiB", "500MB", "1024", "1.5 KiB")] == [
+        2**32,
+        5 * 10**8,
+        1024,
+        1536,
+    ]

@@ -46,7 +46,10 @@ def threads() -> Iterator[Client]:
     """A Dask cluster inside this process: its scheduler is real, its workers are threads."""
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -57,13 +60,20 @@ def client(request: pytest.FixtureRequest) -> Client | None:
 
 def test_every_task_is_done_once(client: Client | None) -> None:
     seen: list[str] = []
-    assert run_tasks(iter(tasks(25)), client=client, done=lambda task, record: seen.append(record["key"]), work=fine) == []
+    assert (
+        run_tasks(
+            iter(tasks(25)), client=client, done=lambda task, record: seen.append(record["key"]), work=fine
+        )
+        == []
+    )
     assert sorted(seen) == sorted(task.unit.key for task in tasks(25))
 
 
 def test_a_failing_task_is_named_and_the_rest_is_done(client: Client | None) -> None:
     seen: list[int] = []
-    failures = run_tasks(tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_fails)
+    failures = run_tasks(
+        tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_fails
+    )
     assert [failure.task.unit.t0 for failure in failures] == [3]
     assert "RuntimeError: out of cheese" in str(failures[0])
     assert "\n" not in str(failures[0])
@@ -107,7 +117,10 @@ def test_few_are_in_flight(threads: Client) -> None:
 
 def test_an_unreachable_scheduler_is_one_clear_line() -> None:
     profile = Cluster(kind="address", address="tcp://127.0.0.1:1")
-    with pytest.raises(ConfigError, match=r"cluster\.address tcp://127\.0\.0\.1:1: no scheduler answers"), connect(profile, memory=2**30):
+    with (
+        pytest.raises(ConfigError, match=r"cluster\.address tcp://127\.0\.0\.1:1: no scheduler answers"),
+        connect(profile, memory=2**30),
+    ):
         pass
 
 
@@ -115,7 +128,9 @@ def test_an_unreachable_scheduler_is_one_clear_line() -> None:
 def test_a_task_that_kills_its_worker_is_quarantined() -> None:
     seen: list[int] = []
     with connect(Cluster(kind="local", workers=2), memory=2**30) as client:
-        failures = run_tasks(tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_kills)
+        failures = run_tasks(
+            tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_kills
+        )
     assert [failure.task.unit.t0 for failure in failures] == [3]
     assert "KilledWorker" in str(failures[0])
     assert sorted(seen) == [0, 1, 2, 4, 5, 6, 7]

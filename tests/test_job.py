@@ -14,7 +14,7 @@ from deblur import job as work
 from deblur.config import JobConfig, parse_job, with_settings
 from deblur.errors import ConfigError, PlanError
 from deblur.execute import ATTEMPTS
-from deblur.job import Outcome
+from deblur.outcome import Outcome
 from deblur.store import Archive, RunStore
 from deblur.unit import Task, run_unit
 from tests.conftest import pan
@@ -33,7 +33,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NDArray[np.uin
 def job_for(clip: Path, archive: Path, **tiling: int) -> JobConfig:
     small = {"window": 64, "chunk": 32, "shard": 64, "unit": 64, "frames": 2} | tiling
     source = {"path": str(clip), "exposure_fraction": 0.75, "transfer": "linear"}
-    return parse_job({"archive": str(archive), "sources": [source], "tiling": small, "cluster": {"kind": "serial"}})
+    return parse_job(
+        {"archive": str(archive), "sources": [source], "tiling": small, "cluster": {"kind": "serial"}}
+    )
 
 
 def published(job: JobConfig, outcome: Outcome) -> RunStore:
@@ -44,7 +46,10 @@ def published(job: JobConfig, outcome: Outcome) -> RunStore:
 
 
 def pixels(run: RunStore) -> dict[str, NDArray[Any]]:
-    return {name: run.read(name, 0, FRAMES) for name in ("0", "motion/forward", "motion/backward", "quality/weight")}
+    return {
+        name: run.read(name, 0, FRAMES)
+        for name in ("0", "motion/forward", "motion/backward", "quality/weight")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,9 @@ def first(clip: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory) -> t
     return job, published(job, outcome)
 
 
-def test_the_job_improves_a_known_pan(first: tuple[JobConfig, RunStore], clip: tuple[Path, NDArray[np.uint8]]) -> None:
+def test_the_job_improves_a_known_pan(
+    first: tuple[JobConfig, RunStore], clip: tuple[Path, NDArray[np.uint8]]
+) -> None:
     frames, truth = np.load(clip[0]), clip[1]
     restored = first[1].read("0", 0, FRAMES)
     cut = (..., slice(16, -16), slice(16, -16))
@@ -70,7 +77,11 @@ def test_the_job_improves_a_known_pan(first: tuple[JobConfig, RunStore], clip: t
 
 @pytest.mark.parametrize(
     "tiling",
-    [{"unit": 128, "shard": 128, "frames": 2}, {"unit": 192, "shard": 32, "frames": 3}, {"unit": 64, "shard": 32, "frames": 1}],
+    [
+        {"unit": 128, "shard": 128, "frames": 2},
+        {"unit": 192, "shard": 32, "frames": 3},
+        {"unit": 64, "shard": 32, "frames": 1},
+    ],
 )
 def test_units_and_shards_do_not_change_a_bit(
     first: tuple[JobConfig, RunStore], clip: tuple[Path, Any], tmp_path: Path, tiling: dict[str, int]
@@ -147,18 +158,27 @@ def test_a_failing_unit_is_named_and_the_rest_is_done(
     tried: list[str] = []
 
     def poisoned(task: Task) -> dict[str, Any]:
-        if task.unit.stage == "restore" and task.unit.t0 == 2 and task.unit.box.x0 == 64 and task.unit.box.y0 == 0:
+        if (
+            task.unit.stage == "restore"
+            and task.unit.t0 == 2
+            and task.unit.box.x0 == 64
+            and task.unit.box.y0 == 0
+        ):
             tried.append(task.unit.key)
             raise RuntimeError("poison")
         return run_unit(task)
 
     monkeypatch.setattr(
-        work, "run_tasks", lambda tasks, client, done: deblur.execute.run_tasks(tasks, done=done, work=poisoned)
+        work,
+        "run_tasks",
+        lambda tasks, client, done: deblur.execute.run_tasks(tasks, done=done, work=poisoned),
     )
     (outcome,) = work.run(job)
     assert len(tried) == ATTEMPTS
     assert not outcome.published
-    assert [str(f).split(":")[0] for f in outcome.failures] == ["pan restore frames 2–3 box Box(y0=0, y1=64, x0=64, x1=128)"]
+    assert [str(f).split(":")[0] for f in outcome.failures] == [
+        "pan restore frames 2–3 box Box(y0=0, y1=64, x0=64, x1=128)"
+    ]
     assert outcome.plan is not None
     assert outcome.computed == outcome.plan.cost.units - 1
 
@@ -193,8 +213,21 @@ def test_the_ledger_and_the_crate_tell_the_story(first: tuple[JobConfig, RunStor
     records = list(run.ledger().finished().values())
     shards = [key for record in records for key in record["shards"]]
     assert len(shards) == len(set(shards)) == run.expected_shards()
-    assert all({"host", "pid", "seconds", "box", "attempt"} <= set(r) for r in records if r["stage"] != "pyramid")
+    assert all(
+        {"host", "pid", "seconds", "box", "attempt"} <= set(r) for r in records if r["stage"] != "pyramid"
+    )
     crate = json.loads((run.path / "ro-crate-metadata.json").read_text())
     text = json.dumps(crate)
     assert Archive.open(first[0].archive).sequence("pan").source.digest in text
     assert run.id in text
+
+
+def test_one_window_gives_what_the_numpy_function_gives(clip: tuple[Path, Any], tmp_path: Path) -> None:
+    import deblur
+
+    job = job_for(clip[0], tmp_path / "archive", window=192, unit=192)
+    run = published(job, work.run(job)[0])
+    result = deblur.restore(np.load(clip[0]), exposure_fraction=0.75, transfer="linear")
+    assert np.array_equal(run.read("0", 0, FRAMES), result.frames)
+    assert np.array_equal(run.read("quality/weight", 0, FRAMES), np.rint(result.weight * 255))
+    assert np.array_equal(run.read("quality/reason", 0, FRAMES), result.reason)

@@ -53,7 +53,9 @@ def test_weight_one_gives_the_restored_light() -> None:
         ("float32", 1000.0, None, 1000.0),
     ],
 )
-def test_white_is_decided_once_from_what_is_known(dtype: str, largest: float, bits: int | None, white: float) -> None:
+def test_white_is_decided_once_from_what_is_known(
+    dtype: str, largest: float, bits: int | None, white: float
+) -> None:
     assert resolve(dtype, largest=largest, bits=bits).white == white
 
 

@@ -15,7 +15,9 @@ from tests.conftest import pan
 def source_store(folder: Path, infos: list[FrameInfo], **header: object) -> SourceStore:
     frames = np.zeros((len(infos), 1, 16, 16), np.uint8)
     told = SequenceHeader("s", (1, 16, 16), "uint8", ("grey",), **header)  # type: ignore[arg-type]
-    with SourceStore.create(folder / "source.ome.zarr", told, infos, chunk=16, shard_frames=4, shard_size=16) as writer:
+    with SourceStore.create(
+        folder / "source.ome.zarr", told, infos, chunk=16, shard_frames=4, shard_size=16
+    ) as writer:
         for t in range(0, len(infos), 4):
             writer.write(t, frames[t : t + 4])
         return writer.finish()
@@ -27,13 +29,17 @@ def timed(*times: float | None, exposure: float | None = None) -> list[FrameInfo
 
 def test_what_the_job_says_goes_before_what_the_files_say(tmp_path: Path) -> None:
     store = source_store(tmp_path, timed(0.0, 0.1, 0.2, exposure=0.05), exposure_fraction=0.9)
-    assert source_exposure(Source(path="x", exposure_fraction=0.3), store) == Exposure(0.3, pytest.approx(0.1), "given")
+    assert source_exposure(Source(path="x", exposure_fraction=0.3), store) == Exposure(
+        0.3, pytest.approx(0.1), "given"
+    )
     assert source_exposure(Source(path="x"), store) == Exposure(0.9, pytest.approx(0.1), "metadata")
 
 
 def test_exposure_time_and_frame_rate_make_the_fraction(tmp_path: Path) -> None:
     bare = source_store(tmp_path / "a", timed(None, None))
-    assert source_exposure(Source(path="x", exposure_time=0.01, frame_rate=25), bare).fraction == pytest.approx(0.25)
+    assert source_exposure(
+        Source(path="x", exposure_time=0.01, frame_rate=25), bare
+    ).fraction == pytest.approx(0.25)
     exif = source_store(tmp_path / "b", timed(None, None, exposure=0.02))
     assert source_exposure(Source(path="x", frame_rate=25), exif) == Exposure(0.5, None, "metadata")
     video = source_store(tmp_path / "c", timed(0.0, 0.04, 0.08, exposure=0.01))
@@ -42,7 +48,7 @@ def test_exposure_time_and_frame_rate_make_the_fraction(tmp_path: Path) -> None:
 
 def test_an_unknown_or_impossible_exposure_is_refused(tmp_path: Path) -> None:
     store = source_store(tmp_path, timed(None, None, exposure=0.02))
-    with pytest.raises(ConfigError, match="exposure fraction unknown.*give exposure_fraction"):
+    with pytest.raises(ConfigError, match=r"exposure fraction unknown.*give exposure_fraction"):
         source_exposure(Source(path="x"), store)
     with pytest.raises(ConfigError, match=r"exposure time × frame rate is 2, beyond \(0, 1\]"):
         source_exposure(Source(path="x", frame_rate=100), store)
@@ -97,7 +103,7 @@ def test_keys_name_results_by_what_goes_into_them(planned: tuple[JobConfig, Sequ
     other = make_plan(job, job.sources[0].model_copy(update={"exposure_fraction": 0.6}), store)
     assert other.run != plan.run
     assert [u.key for u in units(other, store, "motion")] == keys["motion"]
-    assert not set(u.key for u in units(other, store, "restore")) & set(keys["restore"])
+    assert not {u.key for u in units(other, store, "restore")} & set(keys["restore"])
 
 
 def test_a_smaller_window_reads_and_computes_more(planned: tuple[JobConfig, SequenceStore]) -> None:
@@ -107,7 +113,12 @@ def test_a_smaller_window_reads_and_computes_more(planned: tuple[JobConfig, Sequ
 
     def cost(**tiling: int) -> object:
         changed = job.model_copy(update={"tiling": job.tiling.model_copy(update=tiling)})
-        return project(shape, "uint16", changed, parameters.__class__.load(parameters.dump() | {"window": changed.tiling.window}))
+        return project(
+            shape,
+            "uint16",
+            changed,
+            parameters.__class__.load(parameters.dump() | {"window": changed.tiling.window}),
+        )
 
     coarse, fine = cost(window=1024, unit=2048, shard=1024), cost(window=256, unit=2048, shard=1024)
     assert fine.compute_amplification > coarse.compute_amplification > 1  # type: ignore[attr-defined]

@@ -14,7 +14,9 @@ from deblur.store import Archive
 from tests.conftest import pan
 
 
-def restored(clip: Path, archive: Path, window: int, fraction: float, whole: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def restored(
+    clip: Path, archive: Path, window: int, fraction: float, whole: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     job = parse_job(
         {
             "archive": str(archive),
@@ -63,7 +65,10 @@ def test_windows_leave_no_seams_on_real_frames(data: Path, tmp_path: Path) -> No
     from PIL import Image
 
     files = sorted((data / "gopro240").glob("*.png"))
-    stacks = [[np.asarray(Image.open(f).convert("L"), np.float64) for f in files[k * 12 : k * 12 + 11]] for k in range(2)]
+    stacks = [
+        [np.asarray(Image.open(f).convert("L"), np.float64) for f in files[k * 12 : k * 12 + 11]]
+        for k in range(2)
+    ]
     frames = np.stack([np.rint(np.mean(stack, 0)).astype(np.uint8)[None] for stack in stacks])
     np.save(tmp_path / "gopro.npy", frames)
     check(tmp_path / "gopro.npy", tmp_path, window=512, whole=1536, fraction=11 / 12)

@@ -44,7 +44,11 @@ def test_noise_is_measured_in_linear_light() -> None:
 
 def test_unlike_frames_and_none_are_refused() -> None:
     with pytest.raises(ArrayError, match="frame 1 is"):
-        survey([np.zeros((1, 64, 64), np.uint8), np.zeros((1, 64, 65), np.uint8)], light=LIGHT, motion_method="variational")
+        survey(
+            [np.zeros((1, 64, 64), np.uint8), np.zeros((1, 64, 65), np.uint8)],
+            light=LIGHT,
+            motion_method="variational",
+        )
     with pytest.raises(ArrayError, match="no frames"):
         survey([], light=LIGHT, motion_method="variational")
 

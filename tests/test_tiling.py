@@ -17,7 +17,9 @@ def test_boxes_own_every_pixel_once(height: int, width: int, size: int) -> None:
 
 
 @given(extents, extents, st.sampled_from([32, 64]), st.integers(0, 40), st.integers(1, 3))
-def test_windows_do_not_depend_on_the_unit(height: int, width: int, size: int, halo: int, factor: int) -> None:
+def test_windows_do_not_depend_on_the_unit(
+    height: int, width: int, size: int, halo: int, factor: int
+) -> None:
     whole = set(windows(Box(0, height, 0, width), height, width, size=size, halo=halo))
     parts = [
         window

@@ -43,7 +43,14 @@ def compose_report(
     motion = dequantise(run.read("motion/forward", t, t + 1)[0])
     records, noise = frame_records(store, run_id), store.survey_part("noise", 0, len(infos))
     rows = tuple(
-        _row(store, run_id, FrameRow(infos[k].name, records[k]["weight"], float(noise[k])), k, p.light.white, truth)
+        _row(
+            store,
+            run_id,
+            FrameRow(infos[k].name, records[k]["weight"], float(noise[k])),
+            k,
+            p.light.white,
+            truth,
+        )
         for k in range(len(infos))
     )
     return Report(
@@ -81,15 +88,18 @@ def _shown(linked: NDArray[np.bool_]) -> int:
 
 
 def _row(
-    store: SequenceStore, run_id: str, row: FrameRow, t: int, white: float, truth: Sequence[NDArray[Any]] | None
+    store: SequenceStore,
+    run_id: str,
+    row: FrameRow,
+    t: int,
+    white: float,
+    truth: Sequence[NDArray[Any]] | None,
 ) -> FrameRow:
     """A line of the table, with what it gained where the truth is known."""
     if truth is None:
         return row
     before, after = store.source.read(t, t + 1)[0], store.run(run_id).read("0", t, t + 1)[0]
-    return replace(
-        row, psnr_before=psnr(before, truth[t], white), psnr_after=psnr(after, truth[t], white)
-    )
+    return replace(row, psnr_before=psnr(before, truth[t], white), psnr_after=psnr(after, truth[t], white))
 
 
 def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:

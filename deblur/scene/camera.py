@@ -144,7 +144,7 @@ def _codes(light: Float, noise: NDArray[np.float64] | float) -> Bytes:
     return np.clip(np.rint(codes), 0, 255).astype(np.uint8)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _view(scene: Float, poses: NDArray[np.float64], height: int, width: int) -> Float:
     """Mean over `poses` of bilinear views of `scene` (y, x, 3), mirrored at its border."""
     rows, columns = scene.shape[0], scene.shape[1]
@@ -166,7 +166,7 @@ def _view(scene: Float, poses: NDArray[np.float64], height: int, width: int) -> 
     return out
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _mirror(position: float, extent: int) -> float:
     period = 2.0 * (extent - 1)
     position = abs(position) % period

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
@@ -50,11 +49,7 @@ class Archive:
             return cls.open(path)
         try:
             archive.path.mkdir(parents=True, exist_ok=True)
-            if any(
-                entry.name != "sequences"
-                for entry in archive.path.iterdir()
-                if not entry.name.startswith(".")
-            ):
+            if any(not entry.name.startswith(".") and not _empty(entry) for entry in archive.path.iterdir()):
                 raise StoreError(f"{archive.path} is not empty and not an archive: choose another folder")
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
@@ -102,14 +97,6 @@ class Archive:
         """The ids of the sequences whose ingest has finished, sorted."""
         return tuple(entry for entry in sorted(self._folders()) if self.sequence(entry).source.exists)
 
-    def discard(self) -> None:
-        """Remove an archive that holds no sequence; one that does is left alone."""
-        if not self.sequences():
-            shutil.rmtree(self.path / "sequences", ignore_errors=True)
-            (self.path / "archive.json").unlink(missing_ok=True)
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
-
     def _folders(self) -> list[str]:
         try:
             return [
@@ -117,6 +104,11 @@ class Archive:
             ]
         except FileNotFoundError:
             return []
+
+
+def _empty(path: Path) -> bool:
+    """Whether this is what an archive that was never begun may hold: an empty folder for its sequences."""
+    return path.name == "sequences" and path.is_dir() and not any(path.iterdir())
 
 
 class SequenceStore:

@@ -1,7 +1,7 @@
 """The acceptance run: real high-speed frames blurred by averaging, through `deblur run` on a local Dask cluster.
 
-usage: end_to_end.py [FRAMES_DIR] [--count N] [--period T] [--frames K] [--size H W] [--workers W] [--grey] [--quick] [--json]
-                     [--keep DIR]
+usage: end_to_end.py [FRAMES_DIR] [--count N] [--period T] [--frames K] [--size H W] [--workers W] [--grey]
+                     [--quick] [--json] [--keep DIR]
 A blurred frame is the mean of N consecutive sharp frames (N odd) in code values, the next one begins T later; the truth
 is the middle one. The job runs as a user would run it: a job file, the Prefect flow, W Dask processes. The published
 store is opened with plain zarr, and every frame's PSNR against the truth is printed, 16 px of border cut off.
@@ -76,9 +76,16 @@ def run(a: argparse.Namespace, folder: Path) -> dict[str, object]:
         restored = np.moveaxis(np.asarray(pixels[k]), 0, -1)
         before, after = psnr(blurred, sharp), psnr(restored[..., 0] if a.grey else restored, sharp)
         rows.append({"frame": k, "before": before, "after": after, "gain": after - before})
-    lines = [json.loads(x) for p in (store / "provenance" / "units").glob("*.jsonl") for x in p.read_text().splitlines()]
+    lines = [
+        json.loads(x)
+        for p in (store / "provenance" / "units").glob("*.jsonl")
+        for x in p.read_text().splitlines()
+    ]
     megapixels = len(truth) * truth[0].shape[0] * truth[0].shape[1] / 1e6
-    cpu = {s: sum(r["cpu_seconds"] for r in lines if r.get("stage") == s) / megapixels for s in ("motion", "restore")}
+    cpu = {
+        s: sum(r["cpu_seconds"] for r in lines if r.get("stage") == s) / megapixels
+        for s in ("motion", "restore")
+    }
     gains = [row["gain"] for row in rows]
     return {
         "rows": rows,
@@ -95,7 +102,9 @@ def run(a: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     default = HERE.parents[3] / "shared" / "data" / "gopro240"
     parser.add_argument("frames_dir", type=Path, nargs="?", default=default)
     parser.add_argument("--count", type=int, default=11)

@@ -34,7 +34,13 @@ frames = 2
 kind = "{kind}"
 workers = 2
 """
-RUN = "import sys; from pathlib import Path; from deblur import job; from deblur.config import load_job; job.run(load_job(Path(sys.argv[1])))"
+RUN = """
+import sys
+from pathlib import Path
+from deblur import job
+from deblur.config import load_job
+job.run(load_job(Path(sys.argv[1])))
+"""
 
 
 def prepare(folder: Path, archive: str, kind: str) -> Path:
@@ -46,7 +52,9 @@ def prepare(folder: Path, archive: str, kind: str) -> Path:
 
 
 def records(archive: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in archive.glob("sequences/*/runs/*/provenance/units/*.jsonl"))
+    return sum(
+        path.read_bytes().count(b"\n") for path in archive.glob("sequences/*/runs/*/provenance/units/*.jsonl")
+    )
 
 
 def outputs(archive: Path) -> dict[str, str]:

@@ -1,0 +1,115 @@
+"""Ctrl-C as a terminal sends it, to every process of the job at once, and as `kill -INT` does, to one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deblur.io import open_source
+from tests.small import SMALL_UNITS, Said, write_frames, write_job
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="signals and sessions are POSIX"),
+]
+TIMEOUT = 240
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deblur.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(folder / "prefect")},
+    )
+
+
+def records(archive: Path) -> int:
+    return sum(
+        path.read_bytes().count(b"\n") for path in archive.glob("sequences/*/runs/*/provenance/units/*.jsonl")
+    )
+
+
+def wait_for_units(process: subprocess.Popen[str], archive: Path, count: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while records(archive) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the run never got going"
+        time.sleep(0.05)  # waiting for another process, which tells of its progress in files only
+
+
+def session(leader: int) -> list[str]:
+    """The living processes of a session."""
+    found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 3) for line in found.stdout.splitlines()]
+    return [" ".join(row) for row in rows if int(row[1]) == leader and not row[2].startswith("Z")]
+
+
+def interrupt(process: subprocess.Popen[str], whole_group: bool) -> tuple[int, str, list[str], float]:
+    """Exit code, stderr without progress, processes left, seconds."""
+    began = time.monotonic()
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        left = session(process.pid)
+        if left:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, "\n".join(Said(0, "", err).faults), left, time.monotonic() - began
+
+
+def shots(path: Path) -> Any:
+    (reader,) = open_source(str(path))
+    with reader:
+        return [reader.read(k).tobytes() for k in range(len(reader.frames))]
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
+def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> None:
+    write_frames(tmp_path / "frames", count=8)
+    command = ["restore", "frames", "out.npy", "-e", "0.75", *SMALL_UNITS]
+    process = start(*command, "--workers", "2", folder=tmp_path)
+    hidden = tmp_path / ".out.npy.deblur"
+    wait_for_units(process, hidden, 3)
+    code, said, left, seconds = interrupt(process, whole_group)
+    assert (code, said, left) == (130, "deblur: interrupted; run the same command again to go on", [])
+    assert seconds < 10
+    assert not (tmp_path / "out.npy").exists()
+    survived = records(hidden)
+    assert survived >= 3
+
+    resumed = start(*command, "--workers", "2", folder=tmp_path)
+    out, err = resumed.communicate(timeout=TIMEOUT)
+    assert resumed.returncode == 0, err
+    units = 2 * 8 * 2  # stages × frames × boxes
+    assert f"{units - survived} units computed" in out
+    undisturbed = start(*command[:2], "calm.npy", *command[3:], "--workers", "1", folder=tmp_path)
+    assert undisturbed.wait(timeout=TIMEOUT) == 0
+    assert shots(tmp_path / "out.npy") == shots(tmp_path / "calm.npy")
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
+def test_an_interrupted_run_goes_on(tmp_path: Path, whole_group: bool) -> None:
+    write_frames(tmp_path / "frames", count=8)
+    write_job(tmp_path, kind="local")
+    process = start("run", "job.toml", folder=tmp_path)
+    wait_for_units(process, tmp_path / "archive", 2)
+    code, said, left, seconds = interrupt(process, whole_group)
+    assert (code, said, left) == (130, "deblur: interrupted; run the same command again to go on", [])
+    assert seconds < 10
+    survived = records(tmp_path / "archive")
+    resumed = start("run", "job.toml", folder=tmp_path)
+    out, err = resumed.communicate(timeout=TIMEOUT)
+    assert resumed.returncode == 0, err
+    assert f"published, 8 frames, {2 * 4 * 2 - survived} units computed" in out
