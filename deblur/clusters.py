@@ -15,6 +15,8 @@ from deblur.errors import ConfigError
 if TYPE_CHECKING:
     from distributed import Client
 
+PATIENCE = 20.0  # seconds that a scheduler may take to answer
+
 # One heavy thread a process: kernels, FFTs and codecs fight each other otherwise, and results could depend on it.
 # Freed memory goes back to the system, or the scheduler takes it for a leak and pauses the worker for good.
 WORKER_ENVIRONMENT = {
@@ -98,7 +100,7 @@ def _join(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout="20s")
+        client = Client(address, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(
             f"cluster.address {address}: no scheduler answers there ({error}); start one or correct it"

@@ -95,7 +95,7 @@ def _stream(
     work: Callable[[Task], Record],
 ) -> Iterator[Failure]:
     """Keep `in_flight` futures going, each released as soon as its record is in."""
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
 
     def submit(task: Task) -> Any:
         # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
@@ -106,19 +106,24 @@ def _stream(
     try:
         for future in arriving:
             task = waiting.pop(future)
-            if future.status == "finished":
-                done(task, future.result() | {"attempt": 1})
+            try:
+                record = future.result()  # waits where a result was lost with its worker and is computed again
+            except CancelledError:
+                raise DeblurError("the Dask scheduler went away: run again, finished units are kept") from None
+            except Exception as error:  # a unit may fail in any way; it is named and the others go on
+                yield Failure(task, _line(error))
             else:
-                yield Failure(task, _line(future.exception()))
+                done(task, record | {"attempt": 1})
             future.release()
             for following in islice(tasks, 1):
                 fresh = submit(following)
                 waiting[fresh] = following
                 arriving.add(fresh)
     finally:
-        client.cancel(list(waiting))
+        if client.status == "running":
+            client.cancel(list(waiting))
 
 
-def _line(error: BaseException | None) -> str:
+def _line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no message'}"

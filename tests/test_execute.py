@@ -11,7 +11,7 @@ import pytest
 
 from deblur.clusters import connect
 from deblur.config import Cluster
-from deblur.errors import ConfigError, StoreError
+from deblur.errors import ConfigError, DeblurError, StoreError
 from deblur.execute import ATTEMPTS, run_tasks
 from deblur.plan import Unit
 from deblur.tiling import Box
@@ -115,13 +115,30 @@ def test_few_are_in_flight(threads: Client) -> None:
     assert len(finished) == 40
 
 
-def test_an_unreachable_scheduler_is_one_clear_line() -> None:
+def test_an_unreachable_scheduler_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deblur.clusters.PATIENCE", 0.5)
     profile = Cluster(kind="address", address="tcp://127.0.0.1:1")
     with (
         pytest.raises(ConfigError, match=r"cluster\.address tcp://127\.0\.0\.1:1: no scheduler answers"),
         connect(profile, memory=2**30),
     ):
         pass
+
+
+def test_a_scheduler_that_goes_away_is_one_clear_line() -> None:
+    from distributed import Client, LocalCluster
+
+    seen: list[int] = []
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+
+        def close(task: Task, record: dict[str, Any]) -> None:
+            seen.append(task.unit.t0)
+            cluster.close()
+
+        with pytest.raises(DeblurError, match="the Dask scheduler went away: run again"):
+            run_tasks(tasks(50), client=client, done=close, work=fine)
+    assert len(seen) < 50
 
 
 @pytest.mark.slow
