@@ -18,6 +18,8 @@ log = logging.getLogger("deblur.execute")
 ATTEMPTS = 3  # how often a unit is tried before it is quarantined
 IN_FLIGHT = 2  # tasks a worker thread: one running, one ready
 
+GONE = "the Dask scheduler went away: run again, finished units are kept"
+
 Record = dict[str, Any]
 
 
@@ -96,10 +98,14 @@ def _stream(
 ) -> Iterator[Failure]:
     """Keep `in_flight` futures going, each released as soon as its record is in."""
     from distributed import CancelledError, as_completed
+    from distributed.client import ClosedClientError
 
     def submit(task: Task) -> Any:
         # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
-        return client.submit(work, task, pure=False, retries=ATTEMPTS - 1)
+        try:
+            return client.submit(work, task, pure=False, retries=ATTEMPTS - 1)
+        except ClosedClientError:
+            raise DeblurError(GONE) from None
 
     waiting = {submit(task): task for task in islice(tasks, in_flight)}
     arriving = as_completed(list(waiting))
@@ -109,7 +115,7 @@ def _stream(
             try:
                 record = future.result()  # waits where a result was lost with its worker and is computed again
             except CancelledError:
-                raise DeblurError("the Dask scheduler went away: run again, finished units are kept") from None
+                raise DeblurError(GONE) from None
             except Exception as error:  # a unit may fail in any way; it is named and the others go on
                 yield Failure(task, _line(error))
             else:

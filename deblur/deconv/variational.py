@@ -33,7 +33,7 @@ class Variational:
     """
 
     iterations: int = 15
-    regularisation: float = 0.03
+    regularisation: float = 0.1
     power: float = 0.8
     edge: float = 0.01
     huber: float = 6.0
