@@ -59,9 +59,9 @@ def _serial(
         try:
             record = work(task)
         except Exception as error:  # a unit may fail in any way; it is named and the others go on
-            log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], error)
-            if attempt == ATTEMPTS or isinstance(error, DeblurError):
+            if not _worth_another_try(error, attempt):
                 return Failure(task, _line(error))
+            log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], error)
         else:
             done(task, record | {"attempt": attempt})
             return None
@@ -96,38 +96,48 @@ def _stream(
     done: Callable[[Task, Record], None],
     work: Callable[[Task], Record],
 ) -> Iterator[Failure]:
-    """Keep `in_flight` futures going, each released as soon as its record is in."""
+    """Keep `in_flight` futures going, each released as soon as its record is in; failed ones are tried again."""
     from distributed import CancelledError, as_completed
     from distributed.client import ClosedClientError
 
-    def submit(task: Task) -> Any:
-        # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
+    def submit(task: Task, attempt: int) -> Any:
         try:
-            return client.submit(work, task, pure=False, retries=ATTEMPTS - 1)
+            # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
+            future = client.submit(work, task, pure=False)
         except ClosedClientError:
             raise DeblurError(GONE) from None
+        waiting[future] = task, attempt
+        return future
 
-    waiting = {submit(task): task for task in islice(tasks, in_flight)}
-    arriving = as_completed(list(waiting))
+    waiting: dict[Any, tuple[Task, int]] = {}
+    arriving = as_completed([submit(task, 1) for task in islice(tasks, in_flight)])
     try:
         for future in arriving:
-            task = waiting.pop(future)
+            task, attempt = waiting.pop(future)
             try:
                 record = future.result()  # waits where a result was lost with its worker and is computed again
             except CancelledError:
                 raise DeblurError(GONE) from None
             except Exception as error:  # a unit may fail in any way; it is named and the others go on
+                if _worth_another_try(error, attempt):
+                    log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], error)
+                    arriving.add(submit(task, attempt + 1))
+                    continue
                 yield Failure(task, _line(error))
             else:
-                done(task, record | {"attempt": 1})
+                done(task, record | {"attempt": attempt})
             future.release()
             for following in islice(tasks, 1):
-                fresh = submit(following)
-                waiting[fresh] = following
-                arriving.add(fresh)
+                arriving.add(submit(following, 1))
     finally:
         if client.status == "running":
             client.cancel(list(waiting))
+
+
+def _worth_another_try(error: Exception, attempt: int) -> bool:
+    """Not what deblur itself says is wrong, nor what has killed several workers already."""
+    known = isinstance(error, DeblurError) or type(error).__name__ == "KilledWorker"
+    return attempt < ATTEMPTS and not known
 
 
 def _line(error: BaseException) -> str:

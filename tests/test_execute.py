@@ -29,6 +29,21 @@ def fine(task: Task) -> dict[str, Any]:
     return {"key": task.unit.key}
 
 
+TRIED: list[int] = []  # of this module, because Dask pickles functions: a closure's list would be a copy
+
+
+def flaky(task: Task) -> dict[str, Any]:
+    TRIED.append(task.unit.t0)
+    if len(TRIED) < ATTEMPTS:
+        raise OSError("busy")
+    return fine(task)
+
+
+def damaged(task: Task) -> dict[str, Any]:
+    TRIED.append(task.unit.t0)
+    raise StoreError("shard gone")
+
+
 def third_fails(task: Task) -> dict[str, Any]:
     if task.unit.t0 == 3:
         raise RuntimeError("out of cheese\nredo from start")
@@ -80,25 +95,14 @@ def test_a_failing_task_is_named_and_the_rest_is_done(client: Client | None) -> 
     assert sorted(seen) == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_a_failure_is_tried_again_but_a_known_error_is_not() -> None:
-    tried: list[int] = []
-
-    def flaky(task: Task) -> dict[str, Any]:
-        tried.append(task.unit.t0)
-        if len(tried) < ATTEMPTS:
-            raise OSError("busy")
-        return fine(task)
-
-    assert run_tasks(tasks(1), done=lambda task, record: None, work=flaky) == []
-    assert len(tried) == ATTEMPTS
-
-    def damaged(task: Task) -> dict[str, Any]:
-        tried.append(task.unit.t0)
-        raise StoreError("shard gone")
-
-    tried.clear()
-    assert len(run_tasks(tasks(1), done=lambda task, record: None, work=damaged)) == 1
-    assert len(tried) == 1
+def test_a_failure_is_tried_again_but_a_known_error_is_not(client: Client | None) -> None:
+    records: list[dict[str, Any]] = []
+    TRIED.clear()
+    assert run_tasks(tasks(1), client=client, done=lambda task, record: records.append(record), work=flaky) == []
+    assert len(TRIED) == records[0]["attempt"] == ATTEMPTS
+    TRIED.clear()
+    assert len(run_tasks(tasks(1), client=client, done=lambda task, record: None, work=damaged)) == 1
+    assert len(TRIED) == 1
 
 
 def test_few_are_in_flight(threads: Client) -> None:
