@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from deblur.errors import ArrayError, ConfigError
 from deblur.motion.consistency import pair
 from deblur.motion.driver import Method, as_image, coarse_to_fine, depth
-from deblur.motion.variational import Variational
+from deblur.motion.variational import FAST, Variational
 from deblur.types import Float, Motion
 
-METHODS: dict[str, Method] = {"variational": Variational()}
+METHODS: dict[str, Method] = {"accurate": Variational(), "fast": FAST}
 
 
 def estimate_motion(
     reference: NDArray[Any],
     moving: NDArray[Any],
     *,
-    method: str = "variational",
+    method: str = "accurate",
     initial: NDArray[Any] | None = None,
     levels: int | None = None,
     reduced: int = 1,
@@ -63,7 +63,7 @@ def estimate_motion(
     if np.array_equal(one, other):
         return np.zeros((2, *one.shape), np.float32)
     return coarse_to_fine(
-        one, other, METHODS[method], guess, levels or depth(one.shape), reduced.bit_length() - 1
+        one, other, METHODS[method], guess, levels or depth(one.shape, METHODS[method].smallest), reduced.bit_length() - 1
     )
 
 
@@ -71,7 +71,7 @@ def estimate_motion_pair(
     a: NDArray[Any],
     b: NDArray[Any],
     *,
-    method: str = "variational",
+    method: str = "accurate",
     initial: NDArray[Any] | None = None,
     reduced: int = 1,
 ) -> Motion:

@@ -12,7 +12,6 @@ from deblur.motion.pyramid import halve, reduce, upsample
 from deblur.types import Float
 
 LARGEST = 1e9  # beyond it float32 arithmetic would leave the finite numbers
-SMALLEST = 32  # px: the shorter side of the coarsest level
 
 
 class Method(Protocol):
@@ -24,7 +23,7 @@ class Method(Protocol):
 
     `reach_for(levels)`: px of the input beyond which a pixel's motion is not noticeably influenced, besides
     the displacement, when that many levels start from one `initial`; `reach`: that of three levels.
-    `NUMERICS_VERSION`: bumped whenever the output changes.
+    `smallest`: px, how short the shorter side of the coarsest level may be. `NUMERICS_VERSION`: bumped whenever the output changes.
     """
 
     @property
@@ -32,6 +31,9 @@ class Method(Protocol):
 
     @property
     def reach(self) -> int: ...
+
+    @property
+    def smallest(self) -> int: ...
 
     def reach_for(self, levels: int) -> int: ...
 
@@ -63,10 +65,10 @@ def as_image(image: NDArray[Any], name: str) -> Float:
     return plane
 
 
-def depth(shape: tuple[int, int]) -> int:
-    """How many pyramid levels an image of this shape gets when nothing says otherwise."""
+def depth(shape: tuple[int, int], smallest: int) -> int:
+    """How many pyramid levels an image of this shape gets when nothing says otherwise, none below `smallest` px."""
     levels, side = 1, min(shape)
-    while (side + 1) // 2 >= SMALLEST:
+    while (side + 1) // 2 >= smallest:
         side = (side + 1) // 2
         levels += 1
     return levels

@@ -199,7 +199,7 @@ def compress(image: Float) -> Float:
 class Variational:
     """The method's numbers, tuned on Middlebury's pairs and on averaged 240 fps frames; optima are flat."""
 
-    NUMERICS_VERSION: int = 1
+    NUMERICS_VERSION: int = 2
     smoothness: float = 1.0  # weight of the smoothness term at full resolution ...
     decay: float = 0.7  # ... and what each coarser level multiplies it by: small things must be able to leave
     brightness: float = 0.07  # weight of brightness constancy
@@ -208,11 +208,13 @@ class Variational:
     edge: float = 1.0  # how much edges of the image lower the smoothness
     eps_data: float = 0.01  # px: below these the Charbonnier penalties turn quadratic
     eps_smooth: float = 0.006
-    warps: int = 3  # linearisations a level, each followed by a median
+    warps: int = 2  # linearisations a level, each followed by a median
+    fine_warps: int = 2  # the same at full resolution; without any, its field is that of half resolution
     sweeps: int = 5  # of over-relaxation for each set of weights
     coarse_warps: int = 6  # the same from COARSE on, where it costs little and large motion is found
     coarse_sweeps: int = 15
     steps: int = 2  # sets of robust weights a warp
+    smallest: int = 32  # px: the shorter side of the coarsest level
     omega: float = 1.8
 
     @property
@@ -243,9 +245,10 @@ class Variational:
     def solve_level(self, reference: Float, moving: Float, field: Float, level: int) -> Float:
         """Improve `field` (2, y, x) at one level; images (y, x), values and result in its pixels."""
         height, width = reference.shape
-        warps, sweeps = (
-            (self.warps, self.sweeps) if level < COARSE else (self.coarse_warps, self.coarse_sweeps)
-        )
+        warps, sweeps = (self.warps, self.sweeps) if level < COARSE else (self.coarse_warps, self.coarse_sweeps)
+        warps = self.fine_warps if level == 0 else warps
+        if warps == 0:
+            return field
         one, other = compress(reference), compress(moving)
         d = np.empty((9, height, width), np.float32)
         _gradient(one, d[0], d[1])
@@ -266,6 +269,9 @@ class Variational:
                 relax(u, v, wx, wy, inverse, rhs, np.float32(self.omega), sweeps)
             field = median5(np.stack([u[inner], v[inner]]))
         return field
+
+
+FAST = Variational(fine_warps=0, smallest=16)
 
 
 def _derivatives(one: Float, other: Float, field: Float, d: Float) -> Float:
