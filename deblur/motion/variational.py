@@ -210,9 +210,9 @@ class Variational:
     eps_smooth: float = 0.006
     warps: int = 2  # linearisations a level, each followed by a median
     fine_warps: int = 2  # the same at full resolution; without any, its field is that of half resolution
-    sweeps: int = 5  # of over-relaxation for each set of weights
+    sweeps: int = 4  # of over-relaxation for each set of weights
     coarse_warps: int = 6  # the same from COARSE on, where it costs little and large motion is found
-    coarse_sweeps: int = 15
+    coarse_sweeps: int = 10
     steps: int = 2  # sets of robust weights a warp
     smallest: int = 32  # px: the shorter side of the coarsest level
     omega: float = 1.8
