@@ -187,7 +187,10 @@ def gaussian_gradient(image: NDArray[Any], *, sigma: float = 1.0) -> Float:
         raise ArrayError(f"sigma is {sigma}: use 0.3 to 100 pixels")
     at = np.arange(-int(np.ceil(4 * sigma)), int(np.ceil(4 * sigma)) + 1)
     bell = np.exp(-0.5 * (at / sigma) ** 2)
-    smooth, slope = (bell / bell.sum()).astype(np.float32), (at * bell / (at * at * bell).sum()).astype(np.float32)
+    smooth, slope = (
+        (bell / bell.sum()).astype(np.float32),
+        (at * bell / (at * at * bell).sum()).astype(np.float32),
+    )
     return _planes(image, "gaussian_gradient", lambda plane, out: _any_size(plane, smooth, slope, out))
 
 

@@ -65,7 +65,12 @@ def estimate_motion(
     if np.array_equal(one, other):
         return np.zeros((2, *one.shape), np.float32)
     return coarse_to_fine(
-        one, other, METHODS[method], guess, levels or depth(one.shape, METHODS[method].smallest), reduced.bit_length() - 1
+        one,
+        other,
+        METHODS[method],
+        guess,
+        levels or depth(one.shape, METHODS[method].smallest),
+        reduced.bit_length() - 1,
     )
 
 

@@ -51,7 +51,9 @@ def expected_error(a: Float, b: Float, forward: Float, backward: Float) -> Float
     varies = sum(_local((plane - _local(plane)) ** 2, 7) for plane in forward)
     one = compress(a)
     residual = _local((warp(compress(b), forward)[0] - one) ** 2).clip(0)
-    slopes = _local(np.square(np.diff(one, axis=0, append=one[-1:])) + np.square(np.diff(one, axis=1, append=one[:, -1:]))).clip(0)
+    slopes = _local(
+        np.square(np.diff(one, axis=0, append=one[-1:])) + np.square(np.diff(one, axis=1, append=one[:, -1:]))
+    ).clip(0)
     total += np.float32(SPREAD) * np.sqrt(varies.clip(0))
     total += np.float32(RESIDUAL) * np.sqrt(residual) / (np.sqrt(slopes) + np.float32(NOISE))
     return np.asarray(total, np.float32)
@@ -97,7 +99,9 @@ def _local(plane: Float, size: int = 5) -> Float:
 def pair(a: Float, b: Float, forward: Float, backward: Float) -> Motion:
     """Put both fields together; of two frames that don't show the same scene only `cut` and zeros remain."""
     miss, inside = round_trip(forward, backward)
-    closed = inside & (miss * miss <= np.float32(0.5) + np.float32(0.02) * (forward[0] ** 2 + forward[1] ** 2))
+    closed = inside & (
+        miss * miss <= np.float32(0.5) + np.float32(0.02) * (forward[0] ** 2 + forward[1] ** 2)
+    )
     moved, _ = warp(b, forward)
     if np.mean(closed) < CUT_CLOSED and _likeness(a[inside], moved[inside]) < CUT_LIKENESS:
         nothing, everywhere = np.zeros_like(forward), np.ones(a.shape, np.bool_)

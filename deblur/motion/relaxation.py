@@ -20,7 +20,16 @@ from deblur.types import Float
 
 @njit(cache=True, nogil=True)
 def _row(
-    y: int, step: Float, u: Float, v: Float, wx: Float, wy: Float, inverse: Float, rhs: Float, su: Float, sv: Float
+    y: int,
+    step: Float,
+    u: Float,
+    v: Float,
+    wx: Float,
+    wy: Float,
+    inverse: Float,
+    rhs: Float,
+    su: Float,
+    sv: Float,
 ) -> None:
     """One colour of one row; whole arrays go in, because cutting rows out costs as much as the sums."""
     width = su.size

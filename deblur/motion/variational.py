@@ -67,7 +67,11 @@ def _smoothness(
     """The weight between each pixel and the one before it: less where the field or the image jumps."""
     height, width = edge.shape
     half = np.float32(0.5)
-    floor, part, steep = np.full(width, eps, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    floor, part, steep = (
+        np.full(width, eps, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+    )
     for field in (u, v):
         for y in range(1, height + 1):
             field[y, 0], field[y, width + 1] = field[y, 1], field[y, width]
@@ -245,7 +249,9 @@ class Variational:
     def solve_level(self, reference: Float, moving: Float, field: Float, level: int) -> Float:
         """Improve `field` (2, y, x) at one level; images (y, x), values and result in its pixels."""
         height, width = reference.shape
-        warps, sweeps = (self.warps, self.sweeps) if level < COARSE else (self.coarse_warps, self.coarse_sweeps)
+        warps, sweeps = (
+            (self.warps, self.sweeps) if level < COARSE else (self.coarse_warps, self.coarse_sweeps)
+        )
         warps = self.fine_warps if level == 0 else warps
         if warps == 0:
             return field

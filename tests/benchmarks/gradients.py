@@ -79,7 +79,9 @@ def main() -> None:
     for label in table["float32"]:
         print(f"{label:32s} {table['float32'][label]:9.2f} {table['uint8'][label]:9.2f}")
     for size in (3, 5, 7) if "opencv sobel 3" in table["float32"] else ():
-        shares = [table[d][f"deblur sobel {size}"] / table[d][f"opencv sobel {size}"] for d in ("float32", "uint8")]
+        shares = [
+            table[d][f"deblur sobel {size}"] / table[d][f"opencv sobel {size}"] for d in ("float32", "uint8")
+        ]
         print(f"{f'share of OpenCV, {size}x{size} (at most 0.7)':32s} {shares[0]:9.2f} {shares[1]:9.2f}")
 
 

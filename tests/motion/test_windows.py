@@ -52,9 +52,31 @@ def test_a_window_agrees_with_the_whole_frame(method: str, levels: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("core", [256, 512, 1024])
+def test_windows_of_any_size_agree_at_60_px(method: str, core: int) -> None:
+    scene = photograph(1500, 1700, seed=6)
+    a = scene[70:1470, 70:1670]
+    b = scene[
+        70 - 48 : 1470 - 48, 70 + 36 : 1670 + 36
+    ].copy()  # 60 px, and a part that goes 20 px the other way
+    b[300:700, 500:900] = scene[370 + 12 : 770 + 12, 570 - 16 : 970 - 16]
+    rng = np.random.default_rng(7)
+    a, b = (np.clip(v + rng.normal(0, 0.01, v.shape), 0, 1).astype(np.float32) for v in (a, b))
+    corner = (256, 256) if core > 256 else (512, 512)
+    assert disagreement(a, b, method=method, levels=3, core=core, corner=corner) < BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("levels", [2, 3])
 @pytest.mark.parametrize("middle", [5, 37])
 def test_a_window_agrees_on_real_blurred_frames(method: str, levels: int, middle: int) -> None:
+    a, b = blurred_pair(middle)
+    for core, corner in ((256, (256, 256)), (256, (256, 768)), (512, (128, 512))):
+        assert disagreement(a, b, method=method, levels=levels, core=core, corner=corner) < BOUND
+
+
+def blurred_pair(middle: int) -> tuple[np.ndarray, np.ndarray]:
     if not DATA.is_dir():
         pytest.skip("the real frames (shared/data/gopro240 beside the repository) are not here")
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -64,6 +86,4 @@ def test_a_window_agrees_on_real_blurred_frames(method: str, levels: int, middle
         frames = [np.asarray(image.open(p).convert("L"), np.float32) for p in files[centre - 5 : centre + 6]]
         return np.round(np.mean(frames, axis=0)).astype(np.float32) / np.float32(255)
 
-    a, b = blurred(middle), blurred(middle + 12)
-    for corner in ((256, 256), (256, 768)):
-        assert disagreement(a, b, method=method, levels=levels, core=256, corner=corner) < BOUND
+    return blurred(middle), blurred(middle + 12)
