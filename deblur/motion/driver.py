@@ -18,7 +18,8 @@ class Method(Protocol):
     """What the driver asks of a method.
 
     Its arithmetic must not depend on where in the array a pixel lies (no absolute coordinates in float32), so
-    that windows which start at multiples of 2^levels repeat the bits of the whole frame once the halo is
+    that windows which start at multiples of 2^levels (of 2^(levels - 1) for the pyramid, and even there for
+    the colour of a checkerboard) repeat the bits of the whole frame once the halo is
     large enough.
 
     `reach_for(levels)`: px of the input beyond which a pixel's motion is not noticeably influenced, besides
