@@ -162,8 +162,9 @@ def sobel(image: NDArray[Any], *, size: int = 5) -> Float:
 def scharr(image: NDArray[Any]) -> Float:
     """The derivatives of an image by Scharr's 3x3 filters, whose direction is truer than Sobel's.
 
-    `image`, result, borders and errors as for `sobel`; equals OpenCV's `Scharr`. A unit slope gives 32. Source:
-    Scharr 2000, "Optimale Operatoren in der digitalen Bildverarbeitung", doi:10.11588/heidok.00000962.
+    `image`, result, borders and errors as for `sobel`; equals OpenCV's `Scharr`. A unit slope gives 32.
+    Source: Scharr 2000, "Optimale Operatoren in der digitalen Bildverarbeitung",
+    doi:10.11588/heidok.00000962.
 
     >>> ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
     >>> [float(v) for v in scharr(ramp)[:, 4, 4]]
@@ -175,8 +176,8 @@ def scharr(image: NDArray[Any]) -> Float:
 def gaussian_gradient(image: NDArray[Any], *, sigma: float = 1.0) -> Float:
     """The derivatives of an image smoothed by a Gaussian of standard deviation `sigma` pixels.
 
-    `image`, result and borders as for `sobel`, but normalised: a unit slope gives 1. The taps end at 4 sigma. Raises
-    ArrayError for another shape or type, or a sigma that is not within 0.3 to 100. Source: Canny 1986,
+    `image`, result and borders as for `sobel`, but normalised: a unit slope gives 1. The taps end at 4 sigma.
+    Raises ArrayError for another shape or type, or a sigma that is not within 0.3 to 100. Source: Canny 1986,
     doi:10.1109/TPAMI.1986.4767851.
 
     >>> ramp = np.arange(400, dtype=np.float32).reshape(20, 20)

@@ -86,13 +86,14 @@ def estimate_motion_pair(
     """Motion between two frames both ways, with confidence, occlusion, and whether it is a cut.
 
     `a`, `b`: (y, x) as for `estimate_motion`. `initial`: (2, y, x), a first guess from `a` to `b`; the way
-    back starts from its opposite. `reduced`: as for `estimate_motion`. `readout`: the time from the first row to
-    the last as a fraction of the frame interval, for a rolling shutter; the fields are then motion per interval, as if
-    both rows had been seen one interval apart, instead of the displacement between the frames
+    back starts from its opposite. `reduced`: as for `estimate_motion`. `readout`: the time from the first row
+    to the last as a fraction of the frame interval, for a rolling shutter; the fields are then motion per
+    interval, as if both rows had been seen one interval apart, instead of the displacement between the frames
     (`deblur.motion.rolling` carries a frame to one time with it).
 
-    Returns a `Motion`: its `confidence` ranks pixels by the error to expect (1/2 at half a pixel), `occluded` is what
-    `a` shows and `b` hides. Raises as `estimate_motion` does, ArrayError for a readout outside [0, 1].
+    Returns a `Motion`: its `confidence` ranks pixels by the error to expect (1/2 at half a pixel),
+    `occluded` is what `a` shows and `b` hides. Raises as `estimate_motion` does, ArrayError for a readout
+    outside [0, 1].
 
     >>> frame = np.random.default_rng(0).random((32, 32), np.float32)
     >>> estimate_motion_pair(frame, frame).cut

@@ -1,9 +1,10 @@
 """How far to believe a motion field, what is hidden, and whether two frames show one scene.
 
-Three things tell where a field errs, without any truth: the round trip forward and backward that doesn't close
-(Sundaram, Brox, Keutzer 2010, doi:10.1007/978-3-642-15549-9_32), a field that varies nearby (borders between motions
-are where methods smooth), and a difference in brightness that is large for the texture there. What no pixel of the
-other frame leads to is hidden in it (Leordeanu, Zanfir, Sminchisescu 2013, doi:10.1109/ICCV.2013.216).
+Three things tell where a field errs, without any truth: the round trip forward and backward that doesn't
+close (Sundaram, Brox, Keutzer 2010, doi:10.1007/978-3-642-15549-9_32), a field that varies nearby (borders
+between motions are where methods smooth), and a difference in brightness that is large for the texture
+there. What no pixel of the other frame leads to is hidden in it (Leordeanu, Zanfir, Sminchisescu 2013,
+doi:10.1109/ICCV.2013.216).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def expected_error(a: Float, b: Float, forward: Float, backward: Float) -> Float
     """
     miss, inside = round_trip(forward, backward)
     total = np.sqrt(_local(miss * miss).clip(0)) + np.where(inside, np.float32(0), np.float32(LEFT))
-    varies = sum(_local((plane - _local(plane)) ** 2, 7) for plane in forward)
+    varies = np.sum([_local((plane - _local(plane)) ** 2, 7) for plane in forward], axis=0)
     one = compress(a)
     residual = _local((warp(compress(b), forward)[0] - one) ** 2).clip(0)
     slopes = _local(
@@ -60,19 +61,19 @@ def expected_error(a: Float, b: Float, forward: Float, backward: Float) -> Float
 
 
 def confidence_of(a: Float, b: Float, forward: Float, backward: Float) -> Float:
-    """Confidence (y, x) in [0, 1] of `forward`: 1/2 where TRUSTED px + RELATIVE of the way are expected as error."""
+    """Confidence (y, x) in [0, 1] of `forward`: 1/2 where TRUSTED px + RELATIVE of the way may be wrong."""
     allowed = np.float32(TRUSTED) + np.float32(RELATIVE) * np.hypot(forward[0], forward[1])
     error = expected_error(a, b, forward, backward) / allowed
     return np.asarray(1 / (1 + error * error), np.float32)
 
 
 def occlusion_of(forward: Float, backward: Float) -> Bool:
-    """(y, x): what is seen in the first frame only: it leaves the frame, or too little of the second leads to it."""
+    """(y, x): seen in the first frame only, because it leaves, or too little of the second leads to it."""
     miss, inside = round_trip(forward, backward)
     hits = np.zeros(miss.shape, np.float32)
     _splat(np.ascontiguousarray(backward), hits)
     far = miss * miss > np.float32(2) + np.float32(0.02) * (forward[0] ** 2 + forward[1] ** 2)
-    return ~inside | far | (_local(hits, 3) < np.float32(COVERED))
+    return np.asarray(~inside | far | (_local(hits, 3) < np.float32(COVERED)), np.bool_)
 
 
 @njit(cache=True, nogil=True)

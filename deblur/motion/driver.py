@@ -24,7 +24,8 @@ class Method(Protocol):
 
     `reach_for(levels)`: px of the input beyond which a pixel's motion is not noticeably influenced, besides
     the displacement, when that many levels start from one `initial`; `reach`: that of three levels.
-    `smallest`: px, how short the shorter side of the coarsest level may be. `NUMERICS_VERSION`: bumped whenever the output changes.
+    `smallest`: px, how short the shorter side of the coarsest level may be. `NUMERICS_VERSION`: bumped
+    whenever the output changes.
     """
 
     @property
@@ -67,7 +68,7 @@ def as_image(image: NDArray[Any], name: str) -> Float:
 
 
 def depth(shape: tuple[int, int], smallest: int) -> int:
-    """How many pyramid levels an image of this shape gets when nothing says otherwise, none below `smallest` px."""
+    """How many pyramid levels an image of this shape gets, none of them shorter than `smallest` px."""
     levels, side = 1, min(shape)
     while (side + 1) // 2 >= smallest:
         side = (side + 1) // 2

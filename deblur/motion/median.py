@@ -89,7 +89,7 @@ def _middle13(
     a: Scalar, b: Scalar, c: Scalar, d: Scalar, e: Scalar, f: Scalar, g: Scalar,
     h: Scalar, i: Scalar, j: Scalar, k: Scalar, l: Scalar, m: Scalar,
 ) -> Scalar:  # fmt: skip
-    """The median of 13: neither the least nor the greatest of 8 of them can be it, and so on with one more."""
+    """The median of 13: neither extreme of any 8 of them can be it, and so on with one more each time."""
     a, b = (a if a < b else b), (b if a < b else a)
     c, d = (c if c < d else d), (d if c < d else c)
     e, f = (e if e < f else f), (f if e < f else e)

@@ -4,10 +4,10 @@ At each pixel the unknown (U, V) solves
 
     (A + S I) (U, V) = r + sum over the four neighbours of w (U_n, V_n),   S = sum of w,
 
-with a symmetric 2x2 matrix A. Sweep s works two rows behind sweep s - 1, which gives the same numbers as one
-sweep after the other while the rows stay in cache. Whole rows are computed and the pixels of the other colour keep
-their value by a weight of zero: twice the arithmetic, but in full vectors, each loop with few enough arrays
-for the compiler to check that they don't overlap.
+with a symmetric 2x2 matrix A. Sweep s works two rows behind sweep s - 1, which gives the same numbers as
+one sweep after the other while the rows stay in cache. Whole rows are computed and the pixels of the other
+colour keep their value by a weight of zero: twice the arithmetic, but in full vectors, each loop with few
+enough arrays for the compiler to check that they don't overlap.
 """
 
 from __future__ import annotations

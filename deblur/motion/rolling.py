@@ -1,10 +1,10 @@
-"""Rolling shutter: rows are exposed one after the other, so what is measured between frames is not at one time.
+"""Rolling shutter: rows are exposed one after the other, so frames are not seen at one time.
 
-Row y of a frame is seen `readout * y / rows` frame intervals after row 0. A point that moves by (dy, dx) from one
-frame to the next is therefore seen `1 + readout * dy / rows` intervals later, and its motion per interval follows;
-with that, each row is carried to one common time (Liu, Cui, Larsson, Pollefeys 2020,
-doi:10.1109/CVPR42600.2020.00597; Forssén & Ringaby 2010, doi:10.1109/CVPR.2010.5539932). Only displacements and row
-numbers enter, so a window of a frame gives what the whole frame gives there.
+Row y of a frame is seen `readout * y / rows` frame intervals after row 0. A point that moves by (dy, dx)
+from one frame to the next is therefore seen `1 + readout * dy / rows` intervals later, and its motion per
+interval follows; with that, each row is carried to one common time (Liu, Cui, Larsson, Pollefeys 2020,
+doi:10.1109/CVPR42600.2020.00597; Forssén & Ringaby 2010, doi:10.1109/CVPR.2010.5539932). Only displacements
+and row numbers enter, so a window of a frame gives what the whole frame gives there.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SHORTEST = 0.25  # intervals: motion against the readout can't make the elapsed 
 def motion_per_interval(motion: Float, *, readout: float, rows: int, step: int = 1) -> Float:
     """Motion per frame interval from `motion` (2, y, x) measured between two rolling-shutter frames.
 
-    `readout`: time from the first row to the last as a fraction of the frame interval; 0: global shutter, nothing
-    changes. `rows`: height of the whole frame. `step`: 1 for motion to the next frame, -1 to the previous one; the
-    result keeps that direction. Raises ArrayError for another shape, readout or step.
+    `readout`: time from the first row to the last as a fraction of the frame interval; 0: global shutter,
+    nothing changes. `rows`: height of the whole frame. `step`: 1 for motion to the next frame, -1 to the
+    previous one; the result keeps that direction. Raises ArrayError for another shape, readout or step.
 
     >>> down = np.zeros((2, 4, 4), np.float32) + np.float32([[[10]], [[0]]])
     >>> round(float(motion_per_interval(down, readout=1.0, rows=100)[0, 0, 0]), 3)  # seen 1.1 intervals later
@@ -36,7 +36,7 @@ def motion_per_interval(motion: Float, *, readout: float, rows: int, step: int =
     if readout == 0:
         return motion.copy()
     elapsed = np.float32(1) + motion[0] * np.float32(step * readout / rows)
-    return motion / np.maximum(elapsed, np.float32(SHORTEST))
+    return np.asarray(motion / np.maximum(elapsed, np.float32(SHORTEST)), np.float32)
 
 
 def to_global_shutter(
@@ -44,10 +44,10 @@ def to_global_shutter(
 ) -> Float:
     """The image as if every row had been seen when the row at height `at` (0 first, 1 last) was.
 
-    `image`: (y, x) or (c, y, x) float32. `motion`: (2, y, x), pixels per interval towards the next frame, see
-    `motion_per_interval` (of motion to the previous frame: its opposite). `readout`, `rows`: as there. `row0`: the
-    row of the frame that the image begins with. Beyond the border the image repeats. Raises ArrayError for shapes
-    that don't fit.
+    `image`: (y, x) or (c, y, x) float32. `motion`: (2, y, x), pixels per interval towards the next frame,
+    see `motion_per_interval` (of motion to the previous frame: its opposite). `readout`, `rows`: as there.
+    `row0`: the row of the frame that the image begins with. Beyond the border the image repeats. Raises
+    ArrayError for shapes that don't fit.
 
     >>> frame = np.random.default_rng(0).random((8, 8), np.float32)
     >>> bool((to_global_shutter(frame, np.zeros((2, 8, 8), np.float32), readout=1.0, rows=8) == frame).all())

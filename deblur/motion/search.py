@@ -24,7 +24,7 @@ LENGTH = np.float32(0.001)  # a px of displacement: decides where there is nothi
 
 @njit(cache=True, nogil=True)
 def _row(one: Float, other: Float, y: int, x: int, j: int, out: Float) -> None:
-    """The matching costs of one row of labels; `other` (3, y + side - 1, x + side - 1) comes with a margin."""
+    """The matching costs of one row of labels; `other` comes with a margin of side // 2."""
     side = out.shape[2]
     value, down, right = one[0, y, x], one[1, y, x], one[2, y, x]
     up = np.float32(abs(j - side // 2))
@@ -81,7 +81,7 @@ def _least(messages: Float, line: Float) -> np.float32:
     for j in range(2, side + 1):
         for i in range(side):
             line[i] = messages[j, i + 1] if messages[j, i + 1] < line[i] else line[i]
-    least = line[0]
+    least: np.float32 = line[0]
     for i in range(1, side):
         least = line[i] if line[i] < least else least
     return least

@@ -158,8 +158,8 @@ def _assemble(
 ) -> None:  # fmt: skip
     """The 2x2 system of each pixel for `relax`, its robust weights taken at the present field (lagged).
 
-    Stage after stage over a stretch of a row, so that few arrays meet in any loop, and with the sums a constant
-    PITCH apart: the compiler then sees that they don't overlap and works on whole vectors.
+    Stage after stage over a stretch of a row, so that few arrays meet in any loop, and with the sums a
+    constant PITCH apart: the compiler then sees that they don't overlap and works on whole vectors.
     """
     height, width = seen.shape
     du, dv = np.empty(PITCH, np.float32), np.empty(PITCH, np.float32)

@@ -27,7 +27,9 @@ def disagreement(
 
     y, x = corner
     near = coarse[:, y // 4 : (y + core) // 4, x // 4 : (x + core) // 4]
-    step = 2**levels  # windows start at multiples of this: they see the same pyramid, in the same red and black
+    step = (
+        2**levels
+    )  # windows start at multiples of this: they see the same pyramid, in the same red and black
     halo = METHODS[method].reach_for(levels) + step * int(np.ceil(np.abs(near).max() / step))
     y0, x0 = max(0, y - halo), max(0, x - halo)
     window = field(y0, min(height, y + core + halo), x0, min(width, x + core + halo))
