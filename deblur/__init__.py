@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deblur.deconv import deconvolve
     from deblur.errors import DeblurError
-    from deblur.gradients import sobel, temporal_difference
+    from deblur.gradients import gaussian_gradient, scharr, sobel, temporal_difference
     from deblur.motion import estimate_motion, estimate_motion_pair
     from deblur.paths import blur, blur_adjoint
     from deblur.sequence import restore
@@ -30,7 +30,9 @@ __all__ = [
     "deconvolve",
     "estimate_motion",
     "estimate_motion_pair",
+    "gaussian_gradient",
     "restore",
+    "scharr",
     "sobel",
     "temporal_difference",
 ]
@@ -45,7 +47,9 @@ _HOME = {
     "deconvolve": "deconv",
     "estimate_motion": "motion",
     "estimate_motion_pair": "motion",
+    "gaussian_gradient": "gradients",
     "restore": "sequence",
+    "scharr": "gradients",
     "sobel": "gradients",
     "temporal_difference": "gradients",
 }

@@ -61,7 +61,7 @@ class Source(Section):
 
 
 class MotionSettings(Section):
-    method: str = Field(default="variational", description="a name from deblur.motion.METHODS")
+    method: str = Field(default="accurate", description="a name from deblur.motion.METHODS")
 
 
 class RestoreOptions(Section):
@@ -162,7 +162,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
 
 [motion]
-# method = "variational"
+# method = "accurate"
 
 [restore]
 # method = "richardson_lucy"

@@ -120,7 +120,7 @@ def restore(
     exposure_fraction: float | None = None,
     transfer: str = "auto",
     method: str = "variational",
-    motion_method: str = "variational",
+    motion_method: str = "accurate",
     settings: RestoreSettings | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.

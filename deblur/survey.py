@@ -68,7 +68,7 @@ def survey(
 
     >>> rng = np.random.default_rng(0)
     >>> view = rng.random((1, 64, 80), np.float32)
-    >>> found = survey([view, view], light=Light(0, 1, "linear"), motion_method="variational")
+    >>> found = survey([view, view], light=Light(0, 1, "linear"), motion_method="accurate")
     >>> found.linked.tolist(), found.longest
     ([True, False], 0.0)
     """

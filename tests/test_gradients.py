@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur.errors import ArrayError
-from deblur.gradients import SIZES, sobel, temporal_difference
+from deblur.gradients import SIZES, gaussian_gradient, scharr, sobel, temporal_difference
 
 KERNELS = {  # smoothing, derivative: as printed in OpenCV's getDerivKernels
     3: ([1, 2, 1], [-1, 0, 1]),
@@ -62,6 +62,32 @@ def test_equals_opencv_with_its_borders(size: int, dtype: str) -> None:
     )
     scale = float(image.max()) * 4 ** (size - 2)
     np.testing.assert_allclose(sobel(image, size=size), theirs, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(37, 53), (2, 3), (1, 9)])
+def test_scharr_equals_opencv(dtype: str, shape: tuple[int, int]) -> None:
+    cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra 'test')")
+    image = picture(shape, dtype, 1)
+    theirs = np.stack([cv2.Scharr(image, cv2.CV_32F, 0, 1), cv2.Scharr(image, cv2.CV_32F, 1, 0)])
+    np.testing.assert_allclose(scharr(image), theirs, atol=2e-5 * float(image.max()))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.7])
+def test_gaussian_gradient_equals_two_convolutions(sigma: float) -> None:
+    image = picture((3, 40, 33), "uint16", 3)
+    at = np.arange(-np.ceil(4 * sigma), np.ceil(4 * sigma) + 1)
+    bell = np.exp(-0.5 * (at / sigma) ** 2)
+    smooth, slope = bell / bell.sum(), at * bell / (at * at * bell).sum()
+    padded = np.pad(image.astype(float), ((0, 0), *[(at.size // 2,) * 2] * 2), mode="reflect")
+    view = np.lib.stride_tricks.sliding_window_view(padded, (at.size, at.size), axis=(1, 2))
+    expected = np.stack(
+        [np.einsum("cyxij,i,j->cyx", view, a, b) for a, b in ((slope, smooth), (smooth, slope))], axis=1
+    )
+    np.testing.assert_allclose(gaussian_gradient(image, sigma=sigma), expected, atol=0.2)
+    for wrong in (0, -1, np.nan, 1e9):
+        with pytest.raises(ArrayError):
+            gaussian_gradient(image, sigma=wrong)
 
 
 @pytest.mark.parametrize(("size", "gain"), [(3, 8), (5, 128), (7, 2048)])

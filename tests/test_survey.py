@@ -14,7 +14,7 @@ LIGHT = Light(0, 255, "linear")
 
 def test_a_pan_is_measured_and_linked() -> None:
     frames, _ = pan(3, 96, 160, step=8, fraction=0.25)
-    found = survey(frames, light=LIGHT, motion_method="variational")
+    found = survey(frames, light=LIGHT, motion_method="accurate")
     assert found.linked.tolist() == [True, True, False]
     inner = found.forward[0][:, 16:-16, 24:-24]
     assert np.allclose(np.median(inner, axis=(1, 2)), [0, -8], atol=0.2)
@@ -27,9 +27,9 @@ def test_a_pan_is_measured_and_linked() -> None:
 def test_a_cut_and_a_gap_in_time_are_not_linked() -> None:
     first = np.rint(texture(96, 160, seed=1) * 255).astype(np.uint8)[None]
     other = np.rint(texture(96, 160, seed=77) * 255).astype(np.uint8)[None]
-    cut = survey([first, first, other, other], light=LIGHT, motion_method="variational")
+    cut = survey([first, first, other, other], light=LIGHT, motion_method="accurate")
     assert cut.linked.tolist() == [True, False, True, False]
-    gap = survey([first, first, first], light=LIGHT, motion_method="variational", gaps=[False, True])
+    gap = survey([first, first, first], light=LIGHT, motion_method="accurate", gaps=[False, True])
     assert gap.linked.tolist() == [True, False, False]
     assert gap.longest == 0
 
@@ -38,7 +38,7 @@ def test_noise_is_measured_in_linear_light() -> None:
     rng = np.random.default_rng(3)
     clean = texture(256, 256)[None]
     frames = [np.clip(np.rint((clean + rng.normal(0, 0.02, clean.shape)) * 255), 0, 255).astype(np.uint8)] * 2
-    found = survey(frames, light=LIGHT, motion_method="variational")
+    found = survey(frames, light=LIGHT, motion_method="accurate")
     assert found.noise[0] == pytest.approx(0.02, rel=0.25)
 
 
@@ -47,10 +47,10 @@ def test_unlike_frames_and_none_are_refused() -> None:
         survey(
             [np.zeros((1, 64, 64), np.uint8), np.zeros((1, 64, 65), np.uint8)],
             light=LIGHT,
-            motion_method="variational",
+            motion_method="accurate",
         )
     with pytest.raises(ArrayError, match="no frames"):
-        survey([], light=LIGHT, motion_method="variational")
+        survey([], light=LIGHT, motion_method="accurate")
 
 
 @given(st.integers(1, 20000), st.integers(1, 20000))
@@ -79,5 +79,5 @@ def test_a_window_starts_from_the_survey() -> None:
     coarse = np.zeros((2, 32, 80), np.float32)
     coarse[1] = -39
     a, b = (np.ascontiguousarray(f[0], np.float32) / 255 for f in frames)
-    found = refine(a, b, coarse, reduction=4, y0=0, x0=0, method="variational")
+    found = refine(a, b, coarse, reduction=4, y0=0, x0=0, method="accurate")
     assert np.allclose(np.median(found[:, 16:-16, 64:-64], axis=(1, 2)), [0, -40], atol=0.2)

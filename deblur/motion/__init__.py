@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,18 @@ from numpy.typing import NDArray
 from deblur.errors import ArrayError, ConfigError
 from deblur.motion.consistency import pair
 from deblur.motion.driver import Method, as_image, coarse_to_fine, depth
-from deblur.motion.variational import Variational
+from deblur.motion.rolling import motion_per_interval
+from deblur.motion.variational import FAST, Variational
 from deblur.types import Float, Motion
 
-METHODS: dict[str, Method] = {"variational": Variational()}
+METHODS: dict[str, Method] = {"accurate": Variational(), "fast": FAST}
 
 
 def estimate_motion(
     reference: NDArray[Any],
     moving: NDArray[Any],
     *,
-    method: str = "variational",
+    method: str = "accurate",
     initial: NDArray[Any] | None = None,
     levels: int | None = None,
     reduced: int = 1,
@@ -63,7 +65,12 @@ def estimate_motion(
     if np.array_equal(one, other):
         return np.zeros((2, *one.shape), np.float32)
     return coarse_to_fine(
-        one, other, METHODS[method], guess, levels or depth(one.shape), reduced.bit_length() - 1
+        one,
+        other,
+        METHODS[method],
+        guess,
+        levels or depth(one.shape, METHODS[method].smallest),
+        reduced.bit_length() - 1,
     )
 
 
@@ -71,14 +78,22 @@ def estimate_motion_pair(
     a: NDArray[Any],
     b: NDArray[Any],
     *,
-    method: str = "variational",
+    method: str = "accurate",
     initial: NDArray[Any] | None = None,
     reduced: int = 1,
+    readout: float = 0.0,
 ) -> Motion:
     """Motion between two frames both ways, with confidence, occlusion, and whether it is a cut.
 
     `a`, `b`: (y, x) as for `estimate_motion`. `initial`: (2, y, x), a first guess from `a` to `b`; the way
-    back starts from its opposite. `reduced`: as for `estimate_motion`. Returns a `Motion`. Raises as `estimate_motion` does.
+    back starts from its opposite. `reduced`: as for `estimate_motion`. `readout`: the time from the first row
+    to the last as a fraction of the frame interval, for a rolling shutter; the fields are then motion per
+    interval, as if both rows had been seen one interval apart, instead of the displacement between the frames
+    (`deblur.motion.rolling` carries a frame to one time with it).
+
+    Returns a `Motion`: its `confidence` ranks pixels by the error to expect (1/2 at half a pixel),
+    `occluded` is what `a` shows and `b` hides. Raises as `estimate_motion` does, ArrayError for a readout
+    outside [0, 1].
 
     >>> frame = np.random.default_rng(0).random((32, 32), np.float32)
     >>> estimate_motion_pair(frame, frame).cut
@@ -87,4 +102,10 @@ def estimate_motion_pair(
     forward = estimate_motion(a, b, method=method, initial=initial, reduced=reduced)
     opposite = None if initial is None else -np.asarray(initial, np.float32)
     backward = estimate_motion(b, a, method=method, initial=opposite, reduced=reduced)
-    return pair(as_image(a, "a"), as_image(b, "b"), forward, backward)
+    found = pair(as_image(a, "a"), as_image(b, "b"), forward, backward)
+    rows = forward.shape[1]
+    return replace(
+        found,
+        forward=motion_per_interval(found.forward, readout=readout, rows=rows),
+        backward=motion_per_interval(found.backward, readout=readout, rows=rows, step=-1),
+    )

@@ -12,19 +12,20 @@ from deblur.motion.pyramid import halve, reduce, upsample
 from deblur.types import Float
 
 LARGEST = 1e9  # beyond it float32 arithmetic would leave the finite numbers
-SMALLEST = 32  # px: the shorter side of the coarsest level
 
 
 class Method(Protocol):
     """What the driver asks of a method.
 
     Its arithmetic must not depend on where in the array a pixel lies (no absolute coordinates in float32), so
-    that windows which start at multiples of 2^levels repeat the bits of the whole frame once the halo is
+    that windows which start at multiples of 2^levels (of 2^(levels - 1) for the pyramid, and even there for
+    the colour of a checkerboard) repeat the bits of the whole frame once the halo is
     large enough.
 
     `reach_for(levels)`: px of the input beyond which a pixel's motion is not noticeably influenced, besides
     the displacement, when that many levels start from one `initial`; `reach`: that of three levels.
-    `NUMERICS_VERSION`: bumped whenever the output changes.
+    `smallest`: px, how short the shorter side of the coarsest level may be. `NUMERICS_VERSION`: bumped
+    whenever the output changes.
     """
 
     @property
@@ -32,6 +33,9 @@ class Method(Protocol):
 
     @property
     def reach(self) -> int: ...
+
+    @property
+    def smallest(self) -> int: ...
 
     def reach_for(self, levels: int) -> int: ...
 
@@ -63,10 +67,10 @@ def as_image(image: NDArray[Any], name: str) -> Float:
     return plane
 
 
-def depth(shape: tuple[int, int]) -> int:
-    """How many pyramid levels an image of this shape gets when nothing says otherwise."""
+def depth(shape: tuple[int, int], smallest: int) -> int:
+    """How many pyramid levels an image of this shape gets, none of them shorter than `smallest` px."""
     levels, side = 1, min(shape)
-    while (side + 1) // 2 >= SMALLEST:
+    while (side + 1) // 2 >= smallest:
         side = (side + 1) // 2
         levels += 1
     return levels

@@ -4,8 +4,10 @@ At each pixel the unknown (U, V) solves
 
     (A + S I) (U, V) = r + sum over the four neighbours of w (U_n, V_n),   S = sum of w,
 
-with a symmetric 2x2 matrix A. Sweep s works two rows behind sweep s - 1, which gives the same numbers as one
-sweep after the other while the rows stay in cache.
+with a symmetric 2x2 matrix A. Sweep s works two rows behind sweep s - 1, which gives the same numbers as
+one sweep after the other while the rows stay in cache. Whole rows are computed and the pixels of the other
+colour keep their value by a weight of zero: twice the arithmetic, but in full vectors, each loop with few
+enough arrays for the compiler to check that they don't overlap.
 """
 
 from __future__ import annotations
@@ -19,30 +21,30 @@ from deblur.types import Float
 @njit(cache=True, nogil=True)
 def _row(
     y: int,
-    parity: int,
+    step: Float,
     u: Float,
     v: Float,
     wx: Float,
     wy: Float,
     inverse: Float,
     rhs: Float,
-    omega: np.float32,
+    su: Float,
+    sv: Float,
 ) -> None:
-    height, width = u.shape[0] - 2, u.shape[1] - 2
-    if y < 0 or y >= height:
-        return
-    up, here, down = u[y], u[y + 1], u[y + 2]
-    vup, vhere, vdown = v[y], v[y + 1], v[y + 2]
-    left, above, below = wx[y], wy[y], wy[y + 1]
-    m11, m12, m22 = inverse[0, y], inverse[1, y], inverse[2, y]
-    r1, r2 = rhs[0, y], rhs[1, y]
-    for k in range((width - parity + 1) // 2):
-        x = 2 * k + parity
-        wl, wr, wu, wd = left[x], left[x + 1], above[x], below[x]
-        su = r1[x] + wl * here[x] + wr * here[x + 2] + wu * up[x + 1] + wd * down[x + 1]
-        sv = r2[x] + wl * vhere[x] + wr * vhere[x + 2] + wu * vup[x + 1] + wd * vdown[x + 1]
-        here[x + 1] += omega * (m11[x] * su + m12[x] * sv - here[x + 1])
-        vhere[x + 1] += omega * (m12[x] * su + m22[x] * sv - vhere[x + 1])
+    """One colour of one row; whole arrays go in, because cutting rows out costs as much as the sums."""
+    width = su.size
+    for x in range(width):
+        across = wx[y, x] * u[y + 1, x] + wx[y, x + 1] * u[y + 1, x + 2]
+        su[x] = rhs[0, y, x] + across + (wy[y, x] * u[y, x + 1] + wy[y + 1, x] * u[y + 2, x + 1])
+    for x in range(width):
+        across = wx[y, x] * v[y + 1, x] + wx[y, x + 1] * v[y + 1, x + 2]
+        sv[x] = rhs[1, y, x] + across + (wy[y, x] * v[y, x + 1] + wy[y + 1, x] * v[y + 2, x + 1])
+    for x in range(width):
+        new = inverse[0, y, x] * su[x] + inverse[1, y, x] * sv[x]
+        u[y + 1, x + 1] += step[x] * (new - u[y + 1, x + 1])
+    for x in range(width):
+        new = inverse[1, y, x] * su[x] + inverse[2, y, x] * sv[x]
+        v[y + 1, x + 1] += step[x] * (new - v[y + 1, x + 1])
 
 
 @njit(cache=True, nogil=True)
@@ -55,10 +57,15 @@ def relax(
     x): the weight between a pixel and the one before it; 0 at the borders. `inverse` (3, y, x): the inverse
     of A + S I as (11, 12, 22). `rhs` (2, y, x).
     """
-    height = u.shape[0] - 2
+    height, width = rhs.shape[1:]
+    su, sv = np.empty(width, np.float32), np.empty(width, np.float32)
+    steps = np.zeros((2, width), np.float32)
+    steps[0, 0::2] = omega
+    steps[1, 1::2] = omega
     for y in range(height + 2 * sweeps):
         for s in range(sweeps):
             red = y - 2 * s
-            _row(red, red & 1, u, v, wx, wy, inverse, rhs, omega)
-            black = red - 1
-            _row(black, (black + 1) & 1, u, v, wx, wy, inverse, rhs, omega)
+            if 0 <= red < height:
+                _row(red, steps[red & 1], u, v, wx, wy, inverse, rhs, su, sv)
+            if 0 <= red - 1 < height:
+                _row(red - 1, steps[red & 1], u, v, wx, wy, inverse, rhs, su, sv)

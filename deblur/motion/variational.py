@@ -18,17 +18,18 @@ from deblur.motion.median import median5
 from deblur.motion.relaxation import relax
 from deblur.motion.search import search
 from deblur.motion.warping import warp
-from deblur.types import Bool, Float
+from deblur.types import Float
 
 Scalar = np.float32
 
 DARK = np.float32(0.1)  # intensity below which the logarithm turns linear
 COARSE = 3  # the level from which on more work is done
+PITCH = 512  # of scratch rows: a constant, so that the compiler sees that they do not overlap
 CONTRAST = np.float32(5)  # brings slopes back to about ten times those of the image
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _d1(a: np.float32, b: np.float32, c: np.float32, d: np.float32) -> np.float32:
+def _d1(a: Scalar, b: Scalar, c: Scalar, d: Scalar) -> Scalar:
     """The central derivative of fourth order from the values at -2, -1, 1, 2."""
     return np.float32(2.0 / 3.0) * (c - b) + np.float32(1.0 / 12.0) * (a - d)
 
@@ -36,36 +37,50 @@ def _d1(a: np.float32, b: np.float32, c: np.float32, d: np.float32) -> np.float3
 @njit(cache=True, nogil=True)
 def _gradient(image: Float, dy: Float, dx: Float) -> None:
     height, width = image.shape
+    line = np.empty(width + 4, np.float32)
     for y in range(height):
-        a, b = image[max(y - 2, 0)], image[max(y - 1, 0)]
-        c, d = image[min(y + 1, height - 1)], image[min(y + 2, height - 1)]
-        here = image[y]
+        a, b = max(y - 2, 0), max(y - 1, 0)
+        c, d = min(y + 1, height - 1), min(y + 2, height - 1)
         for x in range(width):
-            dy[y, x] = _d1(a[x], b[x], c[x], d[x])
-        for x in range(2, width - 2):
-            dx[y, x] = _d1(here[x - 2], here[x - 1], here[x + 1], here[x + 2])
+            dy[y, x] = _d1(image[a, x], image[b, x], image[c, x], image[d, x])
         for x in range(width):
-            if x < 2 or x >= width - 2:
-                last = width - 1
-                dx[y, x] = _d1(
-                    here[max(x - 2, 0)], here[max(x - 1, 0)], here[min(x + 1, last)], here[min(x + 2, last)]
-                )
+            line[x + 2] = image[y, x]
+        line[0], line[1] = image[y, 0], image[y, 0]
+        line[width + 2], line[width + 3] = image[y, width - 1], image[y, width - 1]
+        for x in range(width):
+            dx[y, x] = _d1(line[x], line[x + 1], line[x + 3], line[x + 4])
 
 
 @njit(cache=True, nogil=True)
+def _steepness(field: Float, y: int, start: Float, total: Float) -> None:
+    """`start` and a row's squared slopes; the field comes with a margin."""
+    half = np.float32(0.5)
+    for x in range(total.size):
+        a, b = half * (field[y + 1, x + 2] - field[y + 1, x]), half * (field[y + 2, x + 1] - field[y, x + 1])
+        total[x] = start[x] + (a * a + b * b)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _smoothness(
     u: Float, v: Float, edge: Float, alpha: Scalar, eps: Scalar, g: Float, wx: Float, wy: Float
 ) -> None:
     """The weight between each pixel and the one before it: less where the field or the image jumps."""
     height, width = edge.shape
     half = np.float32(0.5)
+    floor, part, steep = (
+        np.full(width, eps, np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.float32),
+    )
+    for field in (u, v):
+        for y in range(1, height + 1):
+            field[y, 0], field[y, width + 1] = field[y, 1], field[y, width]
+        field[0], field[height + 1] = field[1], field[height]
     for y in range(height):
-        up, down = max(y - 1, 0) + 1, min(y + 1, height - 1) + 1
+        _steepness(u, y, floor, part)
+        _steepness(v, y, part, steep)
         for x in range(width):
-            lo, hi = max(x - 1, 0) + 1, min(x + 1, width - 1) + 1
-            ux, uy = half * (u[y + 1, hi] - u[y + 1, lo]), half * (u[down, x + 1] - u[up, x + 1])
-            vx, vy = half * (v[y + 1, hi] - v[y + 1, lo]), half * (v[down, x + 1] - v[up, x + 1])
-            g[y, x] = alpha * edge[y, x] / np.sqrt(ux * ux + uy * uy + vx * vx + vy * vy + eps)
+            g[y, x] = alpha * edge[y, x] / np.sqrt(steep[x])
         for x in range(1, width):
             wx[y, x] = half * (g[y, x] + g[y, x - 1])
         if y > 0:
@@ -73,43 +88,106 @@ def _smoothness(
                 wy[y, x] = half * (g[y, x] + g[y - 1, x])
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _misfit(dy: Float, dx: Float, dt: Float, du: Float, dv: Float, zeta: Scalar, n: Float, r: Float) -> None:
+    """The normalisation of one linear constraint, and how far the present field is off it."""
+    for x in range(dt.size):
+        n[x] = np.float32(1.0) / (dy[x] * dy[x] + dx[x] * dx[x] + zeta)
+    for x in range(dt.size):
+        r[x] = dt[x] + (dy[x] * du[x] + dx[x] * dv[x])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh_alone(seen: Float, weight: Scalar, eps: Scalar, n: Float, r: Float) -> None:
+    """The robust weight of one constraint, in place of its normalisation."""
+    for x in range(seen.size):
+        n[x] = seen[x] * weight * n[x] / np.sqrt(n[x] * r[x] * r[x] + eps)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh_both(seen: Float, weight: Scalar, eps: Scalar, n: Float, r: Float, m: Float, q: Float) -> None:
+    """The robust weight of two constraints together, in place of their normalisations."""
+    for x in range(seen.size):
+        w = seen[x] * weight / np.sqrt(n[x] * r[x] * r[x] + m[x] * q[x] * q[x] + eps)
+        n[x] *= w
+        m[x] *= w
+
+
+@njit(cache=True, nogil=True)
+def _accumulate(dy: Float, dx: Float, w: Float, r: Float, sums: Float) -> None:
+    """Add one weighted constraint to the normal equations: a11, a12, a22, b1, b2 in rows of PITCH."""
+    for x in range(dy.size):
+        wy, wx = w[x] * dy[x], w[x] * dx[x]
+        sums[x] += wy * dy[x]
+        sums[PITCH + x] += wy * dx[x]
+        sums[2 * PITCH + x] += wx * dx[x]
+        sums[3 * PITCH + x] -= wy * r[x]
+        sums[4 * PITCH + x] -= wx * r[x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _invert(u: Float, v: Float, left: Float, above: Float, below: Float, s: Float) -> None:
+    """Normal equations about the field become what `relax` needs: the inverse (11, 12, 22), then rhs."""
+    for x in range(u.size):
+        a11, a12, a22 = s[x], s[PITCH + x], s[2 * PITCH + x]
+        s[3 * PITCH + x] += a11 * u[x] + a12 * v[x]
+        s[4 * PITCH + x] += a12 * u[x] + a22 * v[x]
+        sides = (left[x] + left[x + 1]) + (above[x] + below[x]) + np.float32(1e-9)
+        a11 += sides
+        a22 += sides
+        scale = np.float32(1.0) / (a11 * a22 - a12 * a12)
+        s[x], s[PITCH + x], s[2 * PITCH + x] = a22 * scale, -a12 * scale, a11 * scale
+
+
+@njit(cache=True, nogil=True)
+def _less(a: Float, b: Float, out: Float) -> None:
+    for x in range(a.size):
+        out[x] = a[x] - b[x]
+
+
+@njit(cache=True, nogil=True)
+def _copy(row: Float, out: Float) -> None:
+    for x in range(out.size):
+        out[x] = row[x]
+
+
 @njit(cache=True, nogil=True)
 def _assemble(
-    d: Float, inside: Bool, base: Float, u: Float, v: Float, wx: Float, wy: Float,
+    d: Float, seen: Float, base: Float, u: Float, v: Float, wx: Float, wy: Float,
     bright: Scalar, grad: Scalar, zeta: Scalar, eps: Scalar, inverse: Float, rhs: Float,
 ) -> None:  # fmt: skip
-    """The 2x2 system of each pixel for `relax`, its robust weights taken at the present field (lagged)."""
-    height, width = inside.shape
-    one, tiny = np.float32(1.0), np.float32(1e-9)
+    """The 2x2 system of each pixel for `relax`, its robust weights taken at the present field (lagged).
+
+    Stage after stage over a stretch of a row, so that few arrays meet in any loop, and with the sums a
+    constant PITCH apart: the compiler then sees that they don't overlap and works on whole vectors.
+    """
+    height, width = seen.shape
+    du, dv = np.empty(PITCH, np.float32), np.empty(PITCH, np.float32)
+    n0, n1, n2 = np.empty(PITCH, np.float32), np.empty(PITCH, np.float32), np.empty(PITCH, np.float32)
+    r0, r1, r2 = np.empty(PITCH, np.float32), np.empty(PITCH, np.float32), np.empty(PITCH, np.float32)
+    sums = np.empty(5 * PITCH, np.float32)
     for y in range(height):
-        for x in range(width):
-            iy, ix, it = d[0, y, x], d[1, y, x], d[2, y, x]
-            ayy, ayx, ayt = d[3, y, x], d[4, y, x], d[5, y, x]
-            axy, axx, axt = d[6, y, x], d[7, y, x], d[8, y, x]
-            u0, v0 = base[0, y, x], base[1, y, x]
-            du, dv = u[y + 1, x + 1] - u0, v[y + 1, x + 1] - v0
-            n0 = one / (iy * iy + ix * ix + zeta)
-            ny = one / (ayy * ayy + ayx * ayx + zeta)
-            nx = one / (axy * axy + axx * axx + zeta)
-            r = it + iy * du + ix * dv
-            ry = ayt + ayy * du + ayx * dv
-            rx = axt + axy * du + axx * dv
-            seen = one if inside[y, x] else np.float32(0.0)
-            w0 = seen * bright * n0 / np.sqrt(n0 * r * r + eps)
-            wg = seen * grad / np.sqrt(ny * ry * ry + nx * rx * rx + eps)
-            wyy, wxx = wg * ny, wg * nx
-            a11 = w0 * iy * iy + wyy * ayy * ayy + wxx * axy * axy
-            a12 = w0 * iy * ix + wyy * ayy * ayx + wxx * axy * axx
-            a22 = w0 * ix * ix + wyy * ayx * ayx + wxx * axx * axx
-            rhs[0, y, x] = a11 * u0 + a12 * v0 - (w0 * iy * it + wyy * ayy * ayt + wxx * axy * axt)
-            rhs[1, y, x] = a12 * u0 + a22 * v0 - (w0 * ix * it + wyy * ayx * ayt + wxx * axx * axt)
-            s = wx[y, x] + wx[y, x + 1] + wy[y, x] + wy[y + 1, x] + tiny
-            a11 += s
-            a22 += s
-            scale = one / (a11 * a22 - a12 * a12)
-            inverse[0, y, x] = a22 * scale
-            inverse[1, y, x] = -a12 * scale
-            inverse[2, y, x] = a11 * scale
+        for a in range(0, width, PITCH):
+            b = min(a + PITCH, width)
+            uu, vv, here = u[y + 1, a + 1 : b + 1], v[y + 1, a + 1 : b + 1], seen[y, a:b]
+            iy, ix, jy = d[0, y, a:b], d[1, y, a:b], d[3, y, a:b]
+            jx, ky, kx = d[4, y, a:b], d[6, y, a:b], d[7, y, a:b]
+            sums[:] = np.float32(0.0)
+            _less(uu, base[0, y, a:b], du)
+            _less(vv, base[1, y, a:b], dv)
+            _misfit(iy, ix, d[2, y, a:b], du, dv, zeta, n0, r0)
+            _misfit(jy, jx, d[5, y, a:b], du, dv, zeta, n1, r1)
+            _misfit(ky, kx, d[8, y, a:b], du, dv, zeta, n2, r2)
+            _weigh_alone(here, bright, eps, n0, r0)
+            _weigh_both(here, grad, eps, n1, r1, n2, r2)
+            _accumulate(iy, ix, n0, r0, sums)
+            _accumulate(jy, jx, n1, r1, sums)
+            _accumulate(ky, kx, n2, r2, sums)
+            _invert(uu, vv, wx[y, a : b + 1], wy[y, a:b], wy[y + 1, a:b], sums)
+            for c in range(3):
+                _copy(sums[c * PITCH : (c + 1) * PITCH], inverse[c, y, a:b])
+            for c in range(2):
+                _copy(sums[(3 + c) * PITCH : (4 + c) * PITCH], rhs[c, y, a:b])
 
 
 def compress(image: Float) -> Float:
@@ -125,7 +203,7 @@ def compress(image: Float) -> Float:
 class Variational:
     """The method's numbers, tuned on Middlebury's pairs and on averaged 240 fps frames; optima are flat."""
 
-    NUMERICS_VERSION: int = 1
+    NUMERICS_VERSION: int = 2
     smoothness: float = 1.0  # weight of the smoothness term at full resolution ...
     decay: float = 0.7  # ... and what each coarser level multiplies it by: small things must be able to leave
     brightness: float = 0.07  # weight of brightness constancy
@@ -134,11 +212,13 @@ class Variational:
     edge: float = 1.0  # how much edges of the image lower the smoothness
     eps_data: float = 0.01  # px: below these the Charbonnier penalties turn quadratic
     eps_smooth: float = 0.006
-    warps: int = 3  # linearisations a level, each followed by a median
-    sweeps: int = 5  # of over-relaxation for each set of weights
+    warps: int = 2  # linearisations a level, each followed by a median
+    fine_warps: int = 2  # the same at full resolution; without any, its field is that of half resolution
+    sweeps: int = 4  # of over-relaxation for each set of weights
     coarse_warps: int = 6  # the same from COARSE on, where it costs little and large motion is found
-    coarse_sweeps: int = 15
+    coarse_sweeps: int = 10
     steps: int = 2  # sets of robust weights a warp
+    smallest: int = 32  # px: the shorter side of the coarsest level
     omega: float = 1.8
 
     @property
@@ -172,6 +252,9 @@ class Variational:
         warps, sweeps = (
             (self.warps, self.sweeps) if level < COARSE else (self.coarse_warps, self.coarse_sweeps)
         )
+        warps = self.fine_warps if level == 0 else warps
+        if warps == 0:
+            return field
         one, other = compress(reference), compress(moving)
         d = np.empty((9, height, width), np.float32)
         _gradient(one, d[0], d[1])
@@ -194,7 +277,10 @@ class Variational:
         return field
 
 
-def _derivatives(one: Float, other: Float, field: Float, d: Float) -> Bool:
+FAST = Variational(fine_warps=0, smallest=16)
+
+
+def _derivatives(one: Float, other: Float, field: Float, d: Float) -> Float:
     """Fill `d` (9, y, x): (d/dy, d/dx, difference) of the image, of its d/dy and of its d/dx."""
     moved, inside = warp(other, field)
     _gradient((one + moved) * np.float32(0.5), d[0], d[1])
@@ -202,4 +288,4 @@ def _derivatives(one: Float, other: Float, field: Float, d: Float) -> Bool:
     _gradient(d[0], d[3], d[4])
     _gradient(d[1], d[6], d[7])
     _gradient(d[2], d[5], d[8])
-    return inside
+    return inside.astype(np.float32)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deblur.gradients import sobel, temporal_difference
+from deblur.gradients import gaussian_gradient, scharr, sobel, temporal_difference
 
 
 def contenders(dtype: str, side: int) -> dict[str, Callable[[], object]]:
@@ -30,6 +30,8 @@ def contenders(dtype: str, side: int) -> dict[str, Callable[[], object]]:
     runs: dict[str, Callable[[], object]] = {
         f"deblur sobel {k}": lambda k=k: sobel(a, size=k) for k in (3, 5, 7)
     }
+    runs["deblur scharr"] = lambda: scharr(a)
+    runs["deblur gaussian_gradient 1"] = lambda: gaussian_gradient(a, sigma=1)
     runs["deblur temporal difference"] = lambda: temporal_difference(a, b)
     runs["copy float32"] = a.astype(np.float32).copy
     try:
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller picture, fewer rounds")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    side, rounds = (512, 10) if args.quick else (2048, 30)
+    side, rounds = (512, 10) if args.quick else (1024, 40)
     table: dict[str, dict[str, float]] = {}
     for dtype in ("float32", "uint8"):
         runs = contenders(dtype, side)
@@ -76,6 +78,11 @@ def main() -> None:
     print(f"{'ms per megapixel, one thread':32s} {'float32':>9s} {'uint8':>9s}")
     for label in table["float32"]:
         print(f"{label:32s} {table['float32'][label]:9.2f} {table['uint8'][label]:9.2f}")
+    for size in (3, 5, 7) if "opencv sobel 3" in table["float32"] else ():
+        shares = [
+            table[d][f"deblur sobel {size}"] / table[d][f"opencv sobel {size}"] for d in ("float32", "uint8")
+        ]
+        print(f"{f'share of OpenCV, {size}x{size} (at most 0.7)':32s} {shares[0]:9.2f} {shares[1]:9.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Motion: accuracy and CPU time of every method and its peers, interleaved in one run, one thread each.
 
-usage: python tests/benchmarks/motion.py [--quick] [--json] [--data DIR]
-Scenes: synthetic pairs with known motion (also blurred by it), and with --data Middlebury's pairs
-(frame10.png, frame11.png, flow10.flo in one folder each). AEE: mean end-point error in px where known.
+usage: python tests/benchmarks/motion.py [--quick] [--json] [--data DIR] [--blurred DIR] [--pictures DIR]
+Scenes: synthetic pairs with known motion (also blurred by it), with --data Middlebury's pairs
+(frame10.png, frame11.png, flow10.flo in one folder each). AEE: mean end-point error in px where known; "kept":
+what is left of it without the fifth of the pixels that estimate_motion_pair trusts least (0.5 or less is wanted).
+--blurred: sharp frames at a high rate; 11 are averaged every 12, and motion between two such frames is compared
+with DIS chained over the sharp ones between them (itself good to 2 px; "sharp" rows: the two middle frames, as if
+nothing were blurred). --pictures: every field in Middlebury's colour wheel, the truth beside it.
 Peers: OpenCV DIS medium, and scikit-image TV-L1 without --quick, where they are installed (extra "bench").
 """
 
@@ -24,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
 
-from deblur.motion import METHODS, estimate_motion
+from deblur.motion import METHODS, estimate_motion, estimate_motion_pair
+from deblur.report.colour import motion_to_rgb
 
 Pair = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -130,6 +135,77 @@ def contenders(quick: bool) -> dict[str, Method]:
     return methods
 
 
+def chained(
+    folder: Path, *, count: int = 11, period: int = 12, step: int = 16, most: int = 6
+) -> Iterator[Pair]:
+    """Blurred pairs, then their sharp middle frames, with the motion that DIS chains over all frames between."""
+    import cv2
+    from PIL import Image
+
+    files, half = sorted(folder.glob("*.png")), count // 2
+    dis = contenders(quick=True)["opencv dis medium"]
+
+    def load(index: int) -> np.ndarray:
+        return np.asarray(Image.open(files[index]).convert("L"), np.float32) / np.float32(255)
+
+    def follow(frames: list[np.ndarray]) -> np.ndarray:
+        y, x = np.mgrid[: frames[0].shape[0], : frames[0].shape[1]].astype(np.float32)
+        total = np.zeros((2, *y.shape), np.float32)
+        for a, b in zip(frames, frames[1:], strict=False):
+            field = np.ascontiguousarray(dis(a, b), np.float32)
+            total += np.stack([cv2.remap(f, x + total[1], y + total[0], cv2.INTER_LINEAR) for f in field])
+        return total
+
+    for middle in list(range(half, len(files) - period - half, step))[:most]:
+        frames = [load(k) for k in range(middle - half, middle + period + half + 1)]
+        between = frames[half : half + period + 1]
+        there, back = follow(between), follow(between[::-1])
+        y, x = np.mgrid[: there.shape[1], : there.shape[2]].astype(np.float32)
+        trip = there + np.stack([
+            cv2.remap(f, x + there[1], y + there[0], cv2.INTER_LINEAR, borderValue=1e3) for f in back
+        ])  # fmt: skip
+        texture = cv2.GaussianBlur(
+            np.hypot(cv2.Sobel(between[0], -1, 1, 0), cv2.Sobel(between[0], -1, 0, 1)), (0, 0), 3
+        )
+        known = (np.hypot(*trip) < 0.5) & (texture > np.median(texture))
+        known[:32] = known[-32:] = known[:, :32] = known[:, -32:] = False
+        one, other = (
+            np.round(np.mean(v, 0) * 255).astype(np.float32) / np.float32(255)
+            for v in (frames[:count], frames[period:][:count])
+        )
+        yield f"blurred {middle}", one, other, there, known
+        yield f"sharp {middle}", between[0], between[-1], there, known
+
+
+def kept(name: str, a: np.ndarray, b: np.ndarray, truth: np.ndarray, known: np.ndarray) -> float:
+    """The mean error without the fifth of the pixels that are trusted least, as a share of that of all."""
+    motion = estimate_motion_pair(a, b, method=name)
+    error, trust = np.hypot(*(motion.forward - truth))[known], motion.confidence[known]
+    return float(error[trust >= np.quantile(trust, 0.2)].mean() / error.mean())
+
+
+def summary(rows: list[dict[str, object]]) -> Iterator[str]:
+    """The issue's table: means over the labelled pairs, and over the blurred ones, against DIS in this run."""
+    for title in ("middlebury", "blurred", "sharp"):
+        some = [r for r in rows if r["set"] == title]
+        names = list(dict.fromkeys(r["method"] for r in some))
+        mean = {
+            n: {
+                k: float(np.mean([r[k] for r in some if r["method"] == n]))
+                for k in ("aee", "median", "p90", "ms_per_megapixel")
+            }
+            for n in names
+        }
+        peer = mean.get("opencv dis medium")
+        for n in names:
+            line = f"{title:12s} {n:20s} AEE {mean[n]['aee']:6.3f}  median {mean[n]['median']:5.2f}  p90 {mean[n]['p90']:5.2f}"
+            line += f"  {mean[n]['ms_per_megapixel']:6.0f} ms/MP"
+            if peer:
+                shares = [mean[n][k] / peer[k] for k in ("ms_per_megapixel", "aee", "median", "p90")]
+                line += "  of DIS: time {:.2f} AEE {:.2f} median {:.2f} p90 {:.2f}".format(*shares)
+            yield line
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -137,27 +213,54 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller scenes, no TV-L1")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, help="a folder of pairs in Middlebury's layout")
+    parser.add_argument("--blurred", type=Path, help="a folder of sharp frames at a high rate")
+    parser.add_argument("--pictures", type=Path, help="where to draw the fields")
     args = parser.parse_args()
-    pairs = list(synthetic(256 if args.quick else 512)) + (list(middlebury(args.data)) if args.data else [])
+    sets: list[tuple[str, list[Pair]]] = [("synthetic", list(synthetic(256 if args.quick else 512)))]
+    if args.data:
+        sets.append(("middlebury", list(middlebury(args.data))))
+    if args.blurred:
+        both = list(chained(args.blurred, most=2 if args.quick else 6))
+        sets += [(kind, [p for p in both if p[0].startswith(kind)]) for kind in ("blurred", "sharp")]
     methods = contenders(args.quick)
     for method in methods.values():  # compile
-        method(pairs[0][1][:64, :64], pairs[0][2][:64, :64])
-    rows = []
-    for label, a, b, truth, known in pairs:
-        for name, method in methods.items():
-            least = float("inf")
-            for _ in range(1 if "tvl1" in name else 2):
-                start = time.process_time()
-                field = method(a, b)
-                least = min(least, time.process_time() - start)
-            aee = float(np.hypot(*(field - truth))[known].mean())
-            rows.append({"pair": label, "method": name, "aee": aee, "ms_per_megapixel": least * 1e9 / a.size})
+        method(sets[0][1][0][1][:64, :64], sets[0][1][0][2][:64, :64])
+    rows: list[dict[str, object]] = []
+    for title, pairs in sets:
+        for label, a, b, truth, known in pairs:
+            longest = float(np.percentile(np.hypot(*truth)[known], 99))
+            drawn = [
+                motion_to_rgb(
+                    np.where(known | (title in ("blurred", "sharp")), truth, np.nan), longest=longest
+                )
+            ]
+            for name, method in methods.items():
+                least = float("inf")
+                for _ in range(1 if "tvl1" in name else 4):
+                    start = time.process_time()
+                    field = method(a, b)
+                    least = min(least, time.process_time() - start)
+                error = np.hypot(*(field - truth))[known]
+                row = {"set": title, "pair": label, "method": name, "aee": float(error.mean())}
+                row |= {"median": float(np.median(error)), "p90": float(np.percentile(error, 90))}
+                row["ms_per_megapixel"] = least * 1e9 / a.size
+                if name.startswith("deblur "):
+                    row["kept"] = kept(name.removeprefix("deblur "), a, b, truth, known)
+                rows.append(row)
+                drawn.append(motion_to_rgb(field, longest=longest))
+            if args.pictures:
+                from PIL import Image
+
+                args.pictures.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.hstack(drawn)).save(args.pictures / f"{label.replace(' ', '_')}.png")
     if args.json:
         print(json.dumps({"rows": rows}))
         return
-    print(f"{'pair':16s} {'method':22s} {'AEE px':>8s} {'ms/MP':>8s}")
-    for row in rows:
-        print(f"{row['pair']:16s} {row['method']:22s} {row['aee']:8.3f} {row['ms_per_megapixel']:8.0f}")
+    print(f"{'pair':16s} {'method':22s} {'AEE px':>8s} {'ms/MP':>8s} {'kept':>6s}")
+    for r in rows:
+        left = f"{r['kept']:6.2f}" if "kept" in r else ""
+        print(f"{r['pair']:16s} {r['method']:22s} {r['aee']:8.3f} {r['ms_per_megapixel']:8.0f} {left}")
+    print(*summary(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -27,13 +27,16 @@ def disagreement(
 
     y, x = corner
     near = coarse[:, y // 4 : (y + core) // 4, x // 4 : (x + core) // 4]
-    halo = METHODS[method].reach_for(levels) + 4 * int(np.ceil(np.abs(near).max() / 4))
+    step = (
+        2**levels
+    )  # windows start at multiples of this: they see the same pyramid, in the same red and black
+    halo = METHODS[method].reach_for(levels) + step * int(np.ceil(np.abs(near).max() / step))
     y0, x0 = max(0, y - halo), max(0, x - halo)
     window = field(y0, min(height, y + core + halo), x0, min(width, x + core + halo))
     inner = window[:, y - y0 : y - y0 + core, x - x0 : x - x0 + core]
     whole = field(0, height, 0, width)[:, y : y + core, x : x + core]
     strength = np.hypot(*sobel(a, size=3))[y : y + core, x : x + core]
-    assert halo < min(height, width)
+    assert x0 > 0  # or there is nothing to compare
     return float(np.percentile(np.hypot(*(inner - whole))[strength >= np.median(strength)], 99.9))
 
 
@@ -52,9 +55,30 @@ def test_a_window_agrees_with_the_whole_frame(method: str, levels: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("core", [256, 512, 1024])
+def test_windows_of_any_size_agree_at_60_px(method: str, core: int) -> None:
+    height, width = (720, 1000) if core < 1024 else (1500, 1600)
+    scene = photograph(height + 100, width + 100, seed=6)
+    a = scene[50 : 50 + height, 50 : 50 + width]
+    b = scene[2 : 2 + height, 86 : 86 + width].copy()  # 60 px, and a part that goes 20 px the other way
+    b[200:500, 350:650] = scene[262:562, 384:684]
+    rng = np.random.default_rng(7)
+    a, b = (np.clip(v + rng.normal(0, 0.01, v.shape), 0, 1).astype(np.float32) for v in (a, b))
+    corner = (128, 256)
+    assert disagreement(a, b, method=method, levels=3, core=core, corner=corner) < BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("levels", [2, 3])
 @pytest.mark.parametrize("middle", [5, 37])
 def test_a_window_agrees_on_real_blurred_frames(method: str, levels: int, middle: int) -> None:
+    a, b = blurred_pair(middle)
+    for core, corner in ((256, (256, 256)), (256, (256, 768)), (512, (128, 512))):
+        assert disagreement(a, b, method=method, levels=levels, core=core, corner=corner) < BOUND
+
+
+def blurred_pair(middle: int) -> tuple[np.ndarray, np.ndarray]:
     if not DATA.is_dir():
         pytest.skip("the real frames (shared/data/gopro240 beside the repository) are not here")
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -64,6 +88,4 @@ def test_a_window_agrees_on_real_blurred_frames(method: str, levels: int, middle
         frames = [np.asarray(image.open(p).convert("L"), np.float32) for p in files[centre - 5 : centre + 6]]
         return np.round(np.mean(frames, axis=0)).astype(np.float32) / np.float32(255)
 
-    a, b = blurred(middle), blurred(middle + 12)
-    for corner in ((256, 256), (256, 768)):
-        assert disagreement(a, b, method=method, levels=levels, core=256, corner=corner) < BOUND
+    return blurred(middle), blurred(middle + 12)
