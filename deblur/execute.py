@@ -115,7 +115,7 @@ def _stream(
         for future in arriving:
             task, attempt = waiting.pop(future)
             try:
-                record = future.result()  # waits where a result was lost with its worker and is computed again
+                record = future.result()  # waits where a result was lost with its worker: it is made again
             except CancelledError:
                 raise DeblurError(GONE) from None
             except Exception as error:  # a unit may fail in any way; it is named and the others go on

@@ -201,7 +201,9 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         exposure=exposure,
         motion_method=job.motion.method,
         motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
-        motion_halo=round_up(reach + seen, 2**survey.LEVELS),  # the pyramid and red-black order of the whole frame
+        motion_halo=round_up(
+            reach + seen, 2**survey.LEVELS
+        ),  # the pyramid and red-black order of the whole frame
         restore=settings,
         restore_version=sequence.NUMERICS_VERSION,
         restore_halo=restore_halo(settings, longest * exposure.fraction) + reach,

@@ -98,7 +98,9 @@ def test_a_failing_task_is_named_and_the_rest_is_done(client: Client | None) -> 
 def test_a_failure_is_tried_again_but_a_known_error_is_not(client: Client | None) -> None:
     records: list[dict[str, Any]] = []
     TRIED.clear()
-    assert run_tasks(tasks(1), client=client, done=lambda task, record: records.append(record), work=flaky) == []
+    assert (
+        run_tasks(tasks(1), client=client, done=lambda task, record: records.append(record), work=flaky) == []
+    )
     assert len(TRIED) == records[0]["attempt"] == ATTEMPTS
     TRIED.clear()
     assert len(run_tasks(tasks(1), client=client, done=lambda task, record: None, work=damaged)) == 1

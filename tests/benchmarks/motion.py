@@ -20,6 +20,7 @@ for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -151,7 +152,7 @@ def chained(
     def follow(frames: list[np.ndarray]) -> np.ndarray:
         y, x = np.mgrid[: frames[0].shape[0], : frames[0].shape[1]].astype(np.float32)
         total = np.zeros((2, *y.shape), np.float32)
-        for a, b in zip(frames, frames[1:], strict=False):
+        for a, b in itertools.pairwise(frames):
             field = np.ascontiguousarray(dis(a, b), np.float32)
             total += np.stack([cv2.remap(f, x + total[1], y + total[0], cv2.INTER_LINEAR) for f in field])
         return total
@@ -198,7 +199,8 @@ def summary(rows: list[dict[str, object]]) -> Iterator[str]:
         }
         peer = mean.get("opencv dis medium")
         for n in names:
-            line = f"{title:12s} {n:20s} AEE {mean[n]['aee']:6.3f}  median {mean[n]['median']:5.2f}  p90 {mean[n]['p90']:5.2f}"
+            scores = mean[n]
+            line = f"{title:12s} {n:20s} AEE {scores['aee']:6.3f}  median {scores['median']:5.2f}  p90 {scores['p90']:5.2f}"
             line += f"  {mean[n]['ms_per_megapixel']:6.0f} ms/MP"
             if peer:
                 shares = [mean[n][k] / peer[k] for k in ("ms_per_megapixel", "aee", "median", "p90")]

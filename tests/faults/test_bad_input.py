@@ -196,7 +196,7 @@ SET: dict[str, tuple[Prepare, list[str]]] = {
     ),
     "an unknown key of a source": (setting(source="fps = 25"), ["sources.0.fps", "unknown key"]),
     "an unknown section": (setting(extra="[tilling]\nwindow = 64"), ["tilling", "did you mean 'tiling'"]),
-    "an unknown motion method": (setting(extra="[motion]\nmethod = 'magic'"), ["motion.method", "magic", "variational"]),
+    "an unknown motion method": (setting(extra="[motion]\nmethod = 'magic'"), ["motion.method", "magic", "accurate"]),
     "an unknown solver": (setting(extra="[restore]\nmethod = 'magic'"), ["restore.method", "magic", "variational"]),
     "no TOML": (no_toml, ["job.toml", "not valid TOML"]),
     "no job file": (no_job, ["job.toml", "no such job file"]),
