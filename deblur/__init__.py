@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deblur.blind import estimate_psf
     from deblur.deconv import deconvolve
     from deblur.errors import DeblurError
     from deblur.gradients import sobel, temporal_difference
@@ -30,6 +31,7 @@ __all__ = [
     "deconvolve",
     "estimate_motion",
     "estimate_motion_pair",
+    "estimate_psf",
     "restore",
     "sobel",
     "temporal_difference",
@@ -45,6 +47,7 @@ _HOME = {
     "deconvolve": "deconv",
     "estimate_motion": "motion",
     "estimate_motion_pair": "motion",
+    "estimate_psf": "blind",
     "restore": "sequence",
     "sobel": "gradients",
     "temporal_difference": "gradients",

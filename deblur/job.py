@@ -17,7 +17,18 @@ from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
-from deblur.plan import STAGES, Plan, Stage, check_methods, frame_infos, make_plan, nominal_interval, source_light, units
+from deblur.plan import (
+    STAGES,
+    Plan,
+    Stage,
+    check_methods,
+    frame_infos,
+    make_plan,
+    nominal_interval,
+    source_exposure,
+    source_light,
+    units,
+)
 from deblur.provenance import write_run_record
 from deblur.store import Archive, RunSpec, RunStore, SequenceStore, SourceStore, levels_for, publish_run, verify_run
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
@@ -191,7 +202,13 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
     """Survey a sequence unless the stored survey is what this job would make."""
     pixels = store.source
     light = source_light(source, pixels)
-    identity = {"version": SURVEY_VERSION, "method": job.motion.method, "light": asdict(light)}
+    fraction = source_exposure(source, pixels).fraction
+    identity = {
+        "version": SURVEY_VERSION,
+        "method": job.motion.method,
+        "light": asdict(light),
+        "fraction": fraction,
+    }
     if store.has_survey() and store.survey_attrs()["identity"] == identity:
         return
     count = pixels.shape[0]
@@ -201,9 +218,10 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
             yield pixels.read(t, t + 1)[0]
             progress(f"survey {store.id}", t + 1, count)
 
-    found = survey(frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels))
-    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise")}
+    found = survey(frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels), fraction=fraction)
+    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
+    told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
     store.write_survey(arrays | {"digest": _frame_digests(found)}, told)
 
 
@@ -224,7 +242,7 @@ def _frame_digests(found: Survey) -> Any:
     """(t, 32) bytes: what the survey says of each frame, so that units can be keyed without reading it all."""
     rows = [
         digest_of([found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t]),
-                   float(found.noise[t])])
+                   float(found.noise[t]), found.shake[t].tolist()])
         for t in range(len(found.noise))
     ]  # fmt: skip
     return np.array([list(bytes.fromhex(row)) for row in rows], np.uint8)

@@ -16,6 +16,7 @@ from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import ConfigError, PlanError
 from deblur.light import Light, resolve
+from deblur.paths import CELL
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
 from deblur.store import SequenceStore, SourceStore
@@ -191,6 +192,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     longest = float(surveyed["longest"])
     reduction = int(surveyed["reduction"])
     reach = round_up(longest, 1)
+    longest_path = longest * exposure.fraction + float(surveyed["shaken"])
     seen = motion.METHODS[job.motion.method].reach_for(survey.window_levels(reduction))
     parameters = Parameters(
         window=job.tiling.window,
@@ -202,7 +204,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         motion_halo=round_up(reach + seen, 8),  # windows must see the pyramid that the whole frame sees
         restore=settings,
         restore_version=sequence.NUMERICS_VERSION,
-        restore_halo=restore_halo(settings, longest * exposure.fraction) + reach,
+        restore_halo=round_up(restore_halo(settings, longest_path) + reach, CELL),  # windows see the frame's cells
         outputs=job.outputs,
     )
     shape = pixels.shape
