@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deblur.blind import estimate_psf
     from deblur.deconv import deconvolve
     from deblur.errors import DeblurError
     from deblur.gradients import gaussian_gradient, scharr, sobel, temporal_difference
@@ -30,6 +31,7 @@ __all__ = [
     "deconvolve",
     "estimate_motion",
     "estimate_motion_pair",
+    "estimate_psf",
     "gaussian_gradient",
     "restore",
     "scharr",
@@ -47,6 +49,7 @@ _HOME = {
     "deconvolve": "deconv",
     "estimate_motion": "motion",
     "estimate_motion_pair": "motion",
+    "estimate_psf": "blind",
     "gaussian_gradient": "gradients",
     "restore": "sequence",
     "scharr": "gradients",

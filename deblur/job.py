@@ -6,7 +6,7 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from deblur.plan import (
     frame_infos,
     make_plan,
     nominal_interval,
+    source_exposure,
     source_light,
     units,
 )
@@ -42,7 +43,7 @@ from deblur.store import (
     verify_run,
 )
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
-from deblur.survey import Survey, survey
+from deblur.survey import survey
 from deblur.unit import Task
 
 if TYPE_CHECKING:
@@ -136,7 +137,13 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
     """Survey a sequence unless the stored survey is what this job would make."""
     pixels = store.source
     light = source_light(source, pixels)
-    identity = {"version": SURVEY_VERSION, "method": job.motion.method, "light": asdict(light)}
+    fraction = source_exposure(source, pixels).fraction
+    identity = {
+        "version": SURVEY_VERSION,
+        "method": job.motion.method,
+        "light": asdict(light),
+        "fraction": fraction,
+    }
     if store.has_survey() and store.survey_attrs()["identity"] == identity:
         return
     count = pixels.shape[0]
@@ -146,10 +153,18 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
             yield pixels.read(t, t + 1)[0]
             progress(f"survey {store.id}", t + 1, count)
 
-    found = survey(frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels))
-    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise")}
+    found = survey(
+        frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels), fraction=fraction
+    )
+    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
-    store.write_survey(arrays | {"digest": _frame_digests(found)}, told)
+    told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
+    fields = [
+        [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
+        for t in range(count)
+    ]
+    facts = [[float(found.noise[t]), found.shake[t].tolist()] for t in range(count)]
+    store.write_survey(arrays | {"motion_digest": _digests(fields), "restore_digest": _digests(facts)}, told)
 
 
 def _gaps(pixels: SourceStore) -> list[bool]:
@@ -165,14 +180,9 @@ def _gaps(pixels: SourceStore) -> list[bool]:
     return [a or b for a, b in zip(gaps, late, strict=True)]
 
 
-def _frame_digests(found: Survey) -> Any:
+def _digests(rows: Iterable[list[Any]]) -> Any:
     """(t, 32) bytes: what the survey says of each frame, so that units can be keyed without reading it all."""
-    rows = [
-        digest_of([found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t]),
-                   float(found.noise[t])])
-        for t in range(len(found.noise))
-    ]  # fmt: skip
-    return np.array([list(bytes.fromhex(row)) for row in rows], np.uint8)
+    return np.array([list(bytes.fromhex(digest_of(row))) for row in rows], np.uint8)
 
 
 def compute(job: JobConfig, outcomes: list[Outcome], *, progress: Progress = silent) -> list[Outcome]:

@@ -2,18 +2,23 @@
 (PSF).
 
 A path is a (2, y, x) field, (dy, dx) in pixels: the displacement over the whole exposure, centred on
-mid-exposure and taken as a straight line at constant speed. A line of length L along its longer axis touches
-about L + 2 columns (or rows): each is sampled once, by linear interpolation across, with the exact integral
-of the linear interpolant along as its weight. So a path of length zero is the identity, and the weights are
-continuous in the path.
+mid-exposure, a straight line at constant speed. With four planes, (dy, dx, by, bx), it is a parabola: at time
+s in [-1/2, 1/2] the pixel is displaced by d s + 4 b s², so b is what both ends gain over the middle (a
+camera that changed its speed or turned).
 
-Every offset is computed relative to its pixel: a window and the whole frame give the same bits where they see
-the same pixels.
+A path of extent L along its longer axis touches about L + 2 columns (or rows): each gets one sample, by linear
+interpolation across. So a path of length zero is the identity, and the weights are continuous in the path.
+
+Neighbouring paths are alike. A field is cut into cells of 16x16, 8x8, 4x4 pixels, down to single ones, within
+which no path is further than `TOLERANCE` from their middle; a cell is blurred by one list of taps, whole rows
+at a time. Within a cell offsets are whole pixels relative to its own: two windows whose origins agree modulo
+16 give the same bits where they see the same pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,28 +28,74 @@ from numpy.typing import NDArray
 from deblur.errors import ArrayError
 from deblur.types import Float
 
-NUMERICS_VERSION = 1
-SHORTEST = np.float32(0.01)  # pixels; a shorter line is a point: its weights would drown in rounding
+NUMERICS_VERSION = 2
+CELL = 16  # pixels: the largest cell; windows that start at multiples of it see the same cells
+TOLERANCE = np.float32(0.125)  # pixels by which a path may differ from the one of its cell
+SHORTEST = np.float32(0.01)  # pixels; a shorter path is a point: its weights would drown in rounding
+FINENESS = 4  # samples of a path per pixel of its length
+
+
+@dataclass(frozen=True, slots=True)
+class Trails:
+    """A path field made ready: its cells (k, 4) = (y, x, height, width), and each cell's taps, from
+    `first[k]` to `first[k + 1]` in `offset` (n, 2) and `weight`; none for a single pixel."""
+
+    path: Float
+    cells: NDArray[np.int32]
+    first: NDArray[np.int64]
+    offset: NDArray[np.int32]
+    weight: Float
+
+    def blur(self, plane: Float) -> Float:
+        """Blur one plane (y, x), contiguous float32, of the path's size."""
+        out = np.zeros_like(plane)
+        _gather(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+        return out
+
+    def adjoint(self, plane: Float) -> Float:
+        """The transpose of `blur`."""
+        out = np.zeros_like(plane)
+        _scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+        return out
+
+
+def trails(path: NDArray[Any]) -> Trails:
+    """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes.
+
+    >>> trails(np.ones((2, 32, 40), np.float32)).cells.tolist()[-1]
+    [16, 32, 16, 8]
+    """
+    field = np.asarray(path, np.float32)
+    if field.ndim != 3 or field.shape[0] not in (2, 4) or field.size == 0:
+        raise ArrayError(f"path of shape {field.shape} is none: use (2, y, x) or (4, y, x)")
+    if not np.isfinite(field).all():
+        raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
+    full = np.zeros((4, *field.shape[1:]), np.float32)
+    full[: len(field)] = field
+    cells = _cells(full, TOLERANCE)
+    first = np.zeros(len(cells) + 1, np.int64)
+    _render(full, cells, first, np.empty((0, 2), np.int32), np.empty(0, np.float32))
+    offset = np.empty((int(first[-1]), 2), np.int32)
+    weight = np.empty(int(first[-1]), np.float32)
+    _render(full, cells, first, offset, weight)
+    return Trails(full, cells, first, offset, weight)
 
 
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
     """Blur `image`, (y, x) or (c, y, x), along the path of each pixel; what lies outside repeats the border.
 
-    `path`: (2, y, x), pixels over the whole exposure. Returns float32 of the image's shape. Raises
-    ArrayError when the shapes don't match or the path isn't finite. The line model of Whyte et al. 2012
-    (doi:10.1007/s11263-011-0502-7) and Dai & Wu 2008 (doi:10.1109/CVPR.2008.4587582), with one straight
-    line per pixel.
+    `path`: (2, y, x), pixels over the whole exposure, or (4, y, x), bent. Returns float32 of the image's
+    shape. Raises ArrayError when the shapes don't match or the path isn't finite. The line model of Whyte et
+    al. 2012 (doi:10.1007/s11263-011-0502-7) and Dai & Wu 2008 (doi:10.1109/CVPR.2008.4587582), with one path
+    per pixel.
 
     >>> spot = np.zeros((1, 7), np.float32); spot[0, 3] = 1
     >>> path = np.zeros((2, 1, 7), np.float32); path[1] = 2
     >>> blur(spot, path)[0, 2:5].tolist()
     [0.25, 0.5, 0.25]
     """
-    planes, field = _checked(image, path)
-    out = np.empty_like(planes)
-    for plane, target in zip(planes, out, strict=True):
-        _gather(plane, field, target)
-    return out.reshape(np.shape(image))
+    planes, ready = _checked(image, path)
+    return np.stack([ready.blur(plane) for plane in planes]).reshape(np.shape(image))
 
 
 def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -58,31 +109,29 @@ def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
     >>> bool(abs((blur(a, path) * b).sum() - (a * blur_adjoint(b, path)).sum()) < 1e-4)
     True
     """
-    planes, field = _checked(image, path)
-    out = np.zeros_like(planes)
-    for plane, target in zip(planes, out, strict=True):
-        _scatter(plane, field, target)
-    return out.reshape(np.shape(image))
+    planes, ready = _checked(image, path)
+    return np.stack([ready.adjoint(plane) for plane in planes]).reshape(np.shape(image))
 
 
 def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
-    """The PSF (k, k) of one path `vector` = (dy, dx): k is odd, the sum is 1.
+    """The PSF (k, k) of one path `vector` = (dy, dx) or (dy, dx, by, bx): k is odd, the sum is 1.
 
     `size`: k, if given. Raises ArrayError when it is even or too small to hold the path.
 
     >>> psf_of((0, 2)).round(2).tolist()
     [[0.0, 0.0, 0.0], [0.25, 0.5, 0.25], [0.0, 0.0, 0.0]]
     """
-    dy, dx = (float(v) for v in vector)
-    need = 2 * int(np.ceil(max(abs(dy), abs(dx)) / 2)) + 1
+    values = [float(v) for v in vector]
+    reach = [abs(d) / 2 + abs(b) for d, b in zip(values[:2], values[2:] or (0.0, 0.0), strict=True)]
+    need = 2 * int(np.ceil(max(reach))) + 1
     k = need if size is None else size
     if k % 2 == 0 or k < need:
-        raise ArrayError(f"size {k} can't hold the path ({dy:g}, {dx:g}): use an odd size of at least {need}")
+        raise ArrayError(f"size {k} can't hold the path {tuple(values)}: use an odd size of at least {need}")
     spot = np.zeros((k, k), np.float32)
     spot[k // 2, k // 2] = 1
-    path = np.empty((2, k, k), np.float32)
-    path[0], path[1] = dy, dx
-    return blur_adjoint(spot, path)
+    path = np.empty((len(values), k, k), np.float32)
+    path[...] = np.array(values, np.float32)[:, None, None]
+    return blur(spot, path)
 
 
 def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences: Sequence[Float]) -> Float:
@@ -101,110 +150,290 @@ def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences
     return path
 
 
-def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Float]:
-    """Contiguous float32 planes (c, y, x) and path, or ArrayError."""
+def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:
+    """Contiguous float32 planes (c, y, x) and the path made ready, or ArrayError."""
     planes = np.ascontiguousarray(image, np.float32)
-    field = np.ascontiguousarray(path, np.float32)
     if planes.ndim not in (2, 3) or planes.size == 0:
         raise ArrayError(f"image of shape {planes.shape} can't be blurred: use (y, x) or (c, y, x)")
-    if field.shape != (2, *planes.shape[-2:]):
-        raise ArrayError(f"path of shape {field.shape} doesn't fit the image: use {(2, *planes.shape[-2:])}")
-    if not np.isfinite(field).all():
-        raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
-    return planes.reshape(-1, *planes.shape[-2:]), field
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _tent(s):  # type: ignore[no-untyped-def]
-    """The integral of the linear interpolation kernel up to `s`."""
-    if s <= -1.0:
-        return np.float32(0.0)
-    if s <= 0.0:
-        return np.float32(0.5) * (np.float32(1.0) + s) * (np.float32(1.0) + s)
-    if s < 1.0:
-        return np.float32(1.0) - np.float32(0.5) * (np.float32(1.0) - s) * (np.float32(1.0) - s)
-    return np.float32(1.0)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _tap(k, length):  # type: ignore[no-untyped-def]
-    """The weight of the tap at distance `k` on a line of `length` (not below SHORTEST)."""
-    half = np.float32(0.5) * length
-    return (_tent(half - np.float32(k)) - _tent(-half - np.float32(k))) / length
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _line(dy, dx):  # type: ignore[no-untyped-def]
-    """(along x?, length along the longer axis, slope across, taps to each side)."""
-    along_x = abs(dx) >= abs(dy)
-    length = abs(dx) if along_x else abs(dy)
-    if length < SHORTEST:
-        return along_x, np.float32(0.0), np.float32(0.0), 0
-    slope = dy / dx if along_x else dx / dy
-    return along_x, length, slope, int(np.ceil(np.float32(0.5) * length))
-
-
-@njit(cache=True, nogil=True)
-def _gather(image, path, out):  # type: ignore[no-untyped-def]
-    h, w = image.shape
-    one = np.float32(1.0)
-    flat = image.ravel()
-    for y in range(h):
-        for x in range(w):
-            along_x, length, slope, n = _line(path[0, y, x], path[1, y, x])
-            plain = one / max(length, SHORTEST)
-            main, cross = (1, w) if along_x else (w, 1)
-            inside = n < y < h - n - 1 and n < x < w - n - 1
-            total = image[y, x] if n == 0 else np.float32(0.0)
-            for k in range(-n, n + 1 if n > 0 else 0):
-                weight = plain if 2 * (abs(k) + 1) <= length else _tap(k, length)
-                across = np.float32(k) * slope
-                low = int(np.floor(across))
-                f = across - np.float32(low)
-                if inside:
-                    at = np.uint64(y * w + x + k * main + low * cross)
-                    other = np.uint64(y * w + x + k * main + (low + 1) * cross)
-                else:
-                    at, other = _held(y, x, k, low, along_x, h, w)
-                total += weight * ((one - f) * flat[at] + f * flat[other])
-            out[y, x] = total
-
-
-@njit(cache=True, nogil=True)
-def _scatter(image, path, out):  # type: ignore[no-untyped-def]
-    h, w = image.shape
-    one = np.float32(1.0)
-    flat = out.ravel()
-    for y in range(h):
-        for x in range(w):
-            along_x, length, slope, n = _line(path[0, y, x], path[1, y, x])
-            value = image[y, x]
-            plain = value / max(length, SHORTEST)
-            main, cross = (1, w) if along_x else (w, 1)
-            inside = n < y < h - n - 1 and n < x < w - n - 1
-            if n == 0:
-                out[y, x] += value
-            for k in range(-n, n + 1 if n > 0 else 0):
-                v = plain if 2 * (abs(k) + 1) <= length else value * _tap(k, length)
-                across = np.float32(k) * slope
-                low = int(np.floor(across))
-                f = across - np.float32(low)
-                if inside:
-                    at = np.uint64(y * w + x + k * main + low * cross)
-                    other = np.uint64(y * w + x + k * main + (low + 1) * cross)
-                else:
-                    at, other = _held(y, x, k, low, along_x, h, w)
-                flat[at] += (one - f) * v
-                flat[other] += f * v
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _held(y, x, k, low, along_x, h, w):  # type: ignore[no-untyped-def]
-    """The flat indices of a tap's two pixels, held within the image: the border repeats."""
-    if along_x:
-        j = min(max(x + k, 0), w - 1)
-        return np.uint64(min(max(y + low, 0), h - 1) * w + j), np.uint64(
-            min(max(y + low + 1, 0), h - 1) * w + j
+    if np.ndim(path) != 3 or np.shape(path)[1:] != planes.shape[-2:]:
+        raise ArrayError(
+            f"path of shape {np.shape(path)} doesn't fit the image: use {(2, *planes.shape[-2:])}"
         )
-    i = min(max(y + k, 0), h - 1) * w
-    return np.uint64(i + min(max(x + low, 0), w - 1)), np.uint64(i + min(max(x + low + 1, 0), w - 1))
+    return planes.reshape(-1, *planes.shape[-2:]), trails(path)
+
+
+@njit(cache=True, nogil=True)
+def _even(path, y, x, height, width, tolerance):  # type: ignore[no-untyped-def]
+    """Whether all paths of a cell lie within `tolerance` of the middle between their extremes."""
+    for c in range(4):
+        low = path[c, y, x]
+        high = low
+        for i in range(y, y + height):
+            for j in range(x, x + width):
+                low = min(low, path[c, i, j])
+                high = max(high, path[c, i, j])
+        if high - low > 2 * tolerance:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _cells(path, tolerance):  # type: ignore[no-untyped-def]
+    """Cut the field into even cells, largest first."""
+    _, h, w = path.shape
+    found = []
+    for y16 in range(0, h, 16):
+        for x16 in range(0, w, 16):
+            stack = [(y16, x16, 16)]
+            while len(stack) > 0:
+                y, x, side = stack.pop()
+                height, width = min(side, h - y), min(side, w - x)
+                if side == 1 or _even(path, y, x, height, width, tolerance):
+                    found.append((y, x, height, width))
+                    continue
+                part = 8 if side == 16 else 4 if side == 8 else 1
+                for i in range(y, y + height, part):
+                    for j in range(x, x + width, part):
+                        stack.append((i, j, part))
+    cells = np.empty((len(found), 4), np.int32)
+    for k in range(len(found)):
+        cells[k, 0], cells[k, 1], cells[k, 2], cells[k, 3] = found[k]
+    return cells
+
+
+@njit(cache=True, nogil=True)
+def _middle(path, y, x, height, width, out):  # type: ignore[no-untyped-def]
+    """The path halfway between the extremes of a cell."""
+    for c in range(4):
+        low = path[c, y, x]
+        high = low
+        if height > 1 or width > 1:
+            for i in range(y, y + height):
+                for j in range(x, x + width):
+                    low = min(low, path[c, i, j])
+                    high = max(high, path[c, i, j])
+        out[c] = np.float32(0.5) * (low + high)
+
+
+@njit(cache=True, nogil=True)
+def _reach(p):  # type: ignore[no-untyped-def]
+    """(along x?, columns to each side) of the path p = (dy, dx, by, bx)."""
+    half = np.float32(0.5)
+    ry, rx = half * abs(p[0]) + abs(p[2]), half * abs(p[1]) + abs(p[3])
+    along_x = rx >= ry
+    reach = rx if along_x else ry
+    if reach < half * SHORTEST:
+        return along_x, 0
+    return along_x, int(np.ceil(reach))
+
+
+@njit(cache=True, nogil=True)
+def _sample(p, along_x, n, share, across):  # type: ignore[no-untyped-def]
+    """Follow the path: the share of time spent in each column -n..n, and the mean position across there.
+
+    A blurred pixel collects what lies at minus the displacement: what will pass or has passed it.
+    """
+    half = np.float32(0.5)
+    a, c = (1, 0) if along_x else (0, 1)
+    count = 2 * n + 1
+    share[: count + 1] = 0
+    across[: count + 1] = 0
+    steps = 2 * FINENESS * n
+    one = np.float32(1) / np.float32(steps)
+    for i in range(steps):
+        s = (np.float32(i) + half) * one - half
+        bent = np.float32(4) * s * s
+        main = -(p[a] * s + p[a + 2] * bent) + np.float32(n)
+        side = -(p[c] * s + p[c + 2] * bent)
+        k = int(main)
+        f = main - np.float32(k)
+        share[k] += (np.float32(1) - f) * one
+        across[k] += (np.float32(1) - f) * one * side
+        share[k + 1] += f * one
+        across[k + 1] += f * one * side
+    for k in range(count):
+        if share[k] > 0:
+            across[k] /= share[k]
+
+
+@njit(cache=True, nogil=True)
+def _taps(p, offset, weight, share, across):  # type: ignore[no-untyped-def]
+    """Fill the taps of one path; returns how many."""
+    along_x, n = _reach(p)
+    if n == 0:
+        offset[0, 0] = 0
+        offset[0, 1] = 0
+        weight[0] = 1
+        return 1
+    _sample(p, along_x, n, share, across)
+    at = 0
+    for k in range(2 * n + 1):
+        if share[k] <= 0:
+            continue
+        low = int(np.floor(across[k]))
+        f = across[k] - np.float32(low)
+        for step in range(2):
+            value = share[k] * (f if step == 1 else np.float32(1) - f)
+            if value > 0:
+                offset[at, 0] = low + step if along_x else k - n
+                offset[at, 1] = k - n if along_x else low + step
+                weight[at] = value
+                at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _room(path):  # type: ignore[no-untyped-def]
+    """Columns that the longest path can touch."""
+    most = np.float32(0)
+    half = np.float32(0.5)
+    _, h, w = path.shape
+    for y in range(h):
+        for x in range(w):
+            ry = half * abs(path[0, y, x]) + abs(path[2, y, x])
+            rx = half * abs(path[1, y, x]) + abs(path[3, y, x])
+            most = max(most, max(ry, rx))
+    return 2 * int(np.ceil(most)) + 3
+
+
+@njit(cache=True, nogil=True)
+def _render(path, cells, first, offset, weight):  # type: ignore[no-untyped-def]
+    """Taps of every cell above one pixel; with empty `offset`, only count them into `first`."""
+    room = _room(path)
+    share, across = np.empty(room + 1, np.float32), np.empty(room + 1, np.float32)
+    own, value = np.empty((2 * room, 2), np.int32), np.empty(2 * room, np.float32)
+    p = np.empty(4, np.float32)
+    counting = offset.shape[0] == 0
+    for k in range(cells.shape[0]):
+        y, x, height, width = cells[k]
+        n = 0
+        if height > 1 or width > 1:
+            _middle(path, y, x, height, width, p)
+            n = _taps(p, own, value, share, across)
+        if counting:
+            first[k + 1] = first[k] + n
+            continue
+        for i in range(n):
+            offset[first[k] + i] = own[i]
+            weight[first[k] + i] = value[i]
+
+
+@njit(cache=True, nogil=True)
+def _inside(own, n, y, x, height, width, h, w):  # type: ignore[no-untyped-def]
+    """Whether all taps of a cell stay in the image. Their extremes are first and last along, so test all."""
+    for k in range(n):
+        dy, dx = own[k]
+        if y + dy < 0 or y + height - 1 + dy >= h or x + dx < 0 or x + width - 1 + dx >= w:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _gather(image, path, cells, first, offset, weight, out):  # type: ignore[no-untyped-def]
+    h, w = image.shape
+    room = _room(path)
+    share, across = np.empty(room + 1, np.float32), np.empty(room + 1, np.float32)
+    own, value = np.empty((2 * room, 2), np.int32), np.empty(2 * room, np.float32)
+    p = np.empty(4, np.float32)
+    source, target, sums = image.ravel(), out.ravel(), np.empty(256, np.float32)
+    for k in range(cells.shape[0]):
+        y, x, height, width = cells[k]
+        if height == 1 and width == 1:
+            p[:] = path[:, y, x]
+            n = _taps(p, own, value, share, across)
+            taps, sizes = own[:n], value[:n]
+        else:
+            n = first[k + 1] - first[k]
+            taps, sizes = offset[first[k] : first[k + 1]], weight[first[k] : first[k + 1]]
+        if _inside(taps, n, y, x, height, width, h, w):
+            if width == 16:
+                _gather16(source, y * w + x, w, height, taps, sizes, n, sums, target)
+                continue
+            for i in range(n):
+                to, at = y * w + x, (y + taps[i, 0]) * w + x + taps[i, 1]
+                for _ in range(height):
+                    for j in range(width):
+                        target[np.uint64(to + j)] += sizes[i] * source[np.uint64(at + j)]
+                    at += w
+                    to += w
+            continue
+        for i in range(n):
+            for r in range(y, y + height):
+                row = min(max(r + taps[i, 0], 0), h - 1)
+                for c in range(x, x + width):
+                    out[r, c] += sizes[i] * image[row, min(max(c + taps[i, 1], 0), w - 1)]
+
+
+@njit(cache=True, nogil=True)
+def _gather16(source, start, w, height, taps, sizes, n, sums, target):  # type: ignore[no-untyped-def]
+    """One cell of 16 columns, four taps at a time: sums stay in the nearest cache, rows in vector registers."""
+    stride, line = np.uint64(w), np.uint64(16)
+    sums[:] = 0
+    i = 0
+    while i < n:
+        i1, i2, i3 = min(i + 1, n - 1), min(i + 2, n - 1), min(i + 3, n - 1)
+        zero = np.float32(0)
+        w0, w1 = sizes[i], sizes[i1] if i + 1 < n else zero
+        w2, w3 = sizes[i2] if i + 2 < n else zero, sizes[i3] if i + 3 < n else zero
+        a0 = np.uint64(start + taps[i, 0] * w + taps[i, 1])
+        a1 = np.uint64(start + taps[i1, 0] * w + taps[i1, 1])
+        a2 = np.uint64(start + taps[i2, 0] * w + taps[i2, 1])
+        a3 = np.uint64(start + taps[i3, 0] * w + taps[i3, 1])
+        to = np.uint64(0)
+        for _ in range(height):
+            for j in range(16):
+                u = np.uint64(j)
+                near = w0 * source[a0 + u] + w1 * source[a1 + u]
+                sums[to + u] += near + (w2 * source[a2 + u] + w3 * source[a3 + u])
+            a0, a1, a2, a3 = a0 + stride, a1 + stride, a2 + stride, a3 + stride
+            to += line
+        i += 4
+    for r in range(height):
+        to, at = np.uint64(start + r * w), np.uint64(16 * r)
+        for j in range(16):
+            target[to + np.uint64(j)] = sums[at + np.uint64(j)]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _row16(source, at, target, to, weight):  # type: ignore[no-untyped-def]
+    for j in range(16):
+        target[np.uint64(to + j)] += weight * source[np.uint64(at + j)]
+
+
+@njit(cache=True, nogil=True)
+def _scatter(image, path, cells, first, offset, weight, out):  # type: ignore[no-untyped-def]
+    h, w = image.shape
+    room = _room(path)
+    share, across = np.empty(room + 1, np.float32), np.empty(room + 1, np.float32)
+    own, value = np.empty((2 * room, 2), np.int32), np.empty(2 * room, np.float32)
+    p = np.empty(4, np.float32)
+    source, target = image.ravel(), out.ravel()
+    for k in range(cells.shape[0]):
+        y, x, height, width = cells[k]
+        if height == 1 and width == 1:
+            p[:] = path[:, y, x]
+            n = _taps(p, own, value, share, across)
+            taps, sizes = own[:n], value[:n]
+        else:
+            n = first[k + 1] - first[k]
+            taps, sizes = offset[first[k] : first[k + 1]], weight[first[k] : first[k + 1]]
+        if _inside(taps, n, y, x, height, width, h, w):
+            for i in range(n):
+                at, to = y * w + x, (y + taps[i, 0]) * w + x + taps[i, 1]
+                if width == 16:
+                    for _ in range(height):
+                        _row16(source, at, target, to, sizes[i])
+                        at += w
+                        to += w
+                else:
+                    for _ in range(height):
+                        for j in range(width):
+                            target[np.uint64(to + j)] += sizes[i] * source[np.uint64(at + j)]
+                        at += w
+                        to += w
+            continue
+        for i in range(n):
+            for r in range(y, y + height):
+                row = min(max(r + taps[i, 0], 0), h - 1)
+                for c in range(x, x + width):
+                    out[row, min(max(c + taps[i, 1], 0), w - 1)] += sizes[i] * image[r, c]

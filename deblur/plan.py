@@ -17,6 +17,7 @@ from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import ConfigError, PlanError
 from deblur.light import Light, resolve
+from deblur.paths import CELL
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
 from deblur.store import SequenceStore, SourceStore
@@ -193,6 +194,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     longest = float(surveyed["longest"])
     reduction = int(surveyed["reduction"])
     reach = round_up(longest, 1)
+    longest_path = longest * exposure.fraction + float(surveyed["shaken"])
     seen = motion.METHODS[job.motion.method].reach_for(survey.window_levels(reduction))
     parameters = Parameters(
         window=job.tiling.window,
@@ -206,7 +208,9 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         ),  # the pyramid and red-black order of the whole frame
         restore=settings,
         restore_version=sequence.NUMERICS_VERSION,
-        restore_halo=restore_halo(settings, longest * exposure.fraction) + reach,
+        restore_halo=round_up(
+            restore_halo(settings, longest_path) + reach, CELL
+        ),  # windows see the frame's cells
         outputs=job.outputs,
     )
     shape = pixels.shape
@@ -295,13 +299,13 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     )  # frames beyond the block that have a say: restoration reads their motion
     reach = sum(plan.parameters.halo(s) for s in STAGES[: STAGES.index(stage) + 1])
     kind = numerics_class()
-    told = store.survey_part("digest", 0, count)
+    told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]
     frames = [asdict(info) for info in frame_infos(store.source)]
     for t0, t1 in blocks(count, plan.frames):
         first, last = max(0, t0 - spread), min(count, t1 + spread)
         for box in boxes(height, width, plan.unit):
             inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))
-            facts = [inputs, told[first:last].tobytes().hex(), frames[first:last]]
+            facts = [inputs, [part[first:last].tobytes().hex() for part in told], frames[first:last]]
             key = digest_of([stage, t0, t1, asdict(box), facts, chain, kind])
             yield Unit(stage, t0, t1, box, key)
 

@@ -15,7 +15,7 @@ from deblur.light import Light, decode, luma, merge, resolve
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,13 @@ def restore_window(
     noise: float,
     settings: RestoreSettings,
     invalid: Bool | None = None,
+    shake: tuple[float, float] = (0.0, 0.0),
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning. Without a neighbour the frame comes back with weight 0. Raises
+    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks.
+    Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
     >>> flat, still = np.full((1, 16, 16), 0.5, np.float32), np.zeros((2, 16, 16), np.float32)
@@ -93,6 +95,7 @@ def restore_window(
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
     path = paths.exposure_path([n.motion for n in neighbours], [n.scale for n in neighbours], sure)
+    path += np.array(shake, np.float32)[:, None, None]
     model = AlongPath(path)
     rules = quality.Gate()
     unknown = (
@@ -148,7 +151,7 @@ def restore(
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
-    found = survey(stack, light=light, motion_method=motion_method)
+    found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
     weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
@@ -161,7 +164,11 @@ def restore(
         if t > 0 and found.linked[t - 1]:
             beside.append(Neighbour(decode(stack[t - 1], light), backward[t], forward[t - 1], -fraction))
         window = restore_window(
-            decode(codes, light), tuple(beside), noise=float(found.noise[t]), settings=chosen
+            decode(codes, light),
+            tuple(beside),
+            noise=float(found.noise[t]),
+            settings=chosen,
+            shake=(float(found.shake[t, 0]), float(found.shake[t, 1])),
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(codes, window.image, weight[t], light)

@@ -18,9 +18,12 @@ from deblur.estimate import noise_level
 from deblur.light import Light, decode, luma
 from deblur.motion import estimate_motion, estimate_motion_pair
 from deblur.motion.pyramid import reduce, upsample
+from deblur.paths import exposure_path
+from deblur.quality import confidence
+from deblur.shake import shake
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
@@ -35,6 +38,8 @@ class Survey:
     from each frame to the next and to the previous one, on the reduced grid, in full-resolution pixels; zero where
     there is none. `linked`: (t,) bool, whether a frame and the next one show the same scene, neighbours in time.
     `noise`: (t,) float32, standard deviation in linear light. `longest`: the longest displacement found, in pixels.
+    `shake`: (t, 2) float32, (dy, dx) in pixels that the path measured for a frame lacks everywhere, because the
+    camera's speed during the exposure was not its mean speed between frames; zero when no exposure was given.
     """
 
     reduction: int
@@ -43,6 +48,7 @@ class Survey:
     linked: Bool
     noise: Float
     longest: float
+    shake: Float
 
 
 def reduction_for(height: int, width: int) -> int:
@@ -59,12 +65,15 @@ def survey(
     light: Light,
     motion_method: str,
     gaps: Sequence[bool] | None = None,
+    fraction: float | None = None,
 ) -> Survey:
     """Survey a sequence.
 
-    `frames`: arrays (c, y, x) of codes in order of time, all alike; only two are held at once. `gaps[t]`: frames t
-    and t + 1 are further apart in time than one frame interval, so they are not linked. Raises ArrayError for no
-    frame or unlike ones.
+    `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the
+    reduced ones held. `gaps[t]`: frames t
+    and t + 1 are further apart in time than one frame interval, so they are not linked. `fraction`: exposure time ×
+    frame rate; without it the paths are not known and `shake` stays zero. Raises ArrayError for no frame or unlike
+    ones.
 
     >>> rng = np.random.default_rng(0)
     >>> view = rng.random((1, 64, 80), np.float32)
@@ -76,6 +85,8 @@ def survey(
     backward: list[Float] = []
     linked: list[bool] = []
     noise: list[float] = []
+    lights: list[Float] = []  # reduced, in linear light: of the last three frames
+    found: list[Float] = []
     previous: Float | None = None
     factor = 0
     shape: tuple[int, ...] | None = None
@@ -100,11 +111,44 @@ def survey(
                 forward[index - 1] = pair.forward * np.float32(factor)
                 backward[index] = pair.backward * np.float32(factor)
         previous = reduced
+        if fraction is not None:
+            lights = [*lights[-1:], reduce(decode(frame, light).mean(axis=0), factor)]
+            if index > 0:
+                found.append(_shake(lights[0], index - 1, forward, backward, linked, fraction, factor))
+    if fraction is not None and lights:
+        found.append(_shake(lights[-1], len(linked) - 1, forward, backward, linked, fraction, factor))
     if shape is None:
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
     longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest)
+    shakes = np.array(found, np.float32) if found else np.zeros((len(linked), 2), np.float32)
+    return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest, shakes)
+
+
+def _shake(
+    seen: Float,
+    t: int,
+    forward: list[Float],
+    backward: list[Float],
+    linked: list[bool],
+    fraction: float,
+    factor: int,
+) -> Float:
+    """What the path of frame `t` lacks as a whole, in full-resolution pixels; `seen`: its reduced light."""
+    one = np.float32(1 / factor)
+    motions, scales, backs = [], [], []
+    if linked[t]:
+        motions, scales, backs = [forward[t] * one], [fraction], [backward[t + 1] * one]
+    if t > 0 and linked[t - 1]:
+        motions, scales, backs = (
+            [*motions, backward[t] * one],
+            [*scales, -fraction],
+            [*backs, forward[t - 1] * one],
+        )
+    if not motions:
+        return np.zeros(2, np.float32)
+    sure = [confidence(motion, back) for motion, back in zip(motions, backs, strict=True)]
+    return shake(seen, exposure_path(motions, scales, sure), np.max(sure, axis=0)) * np.float32(factor)
 
 
 def refine(

@@ -54,6 +54,7 @@ class Context:
     infos: tuple[FrameInfo, ...]
     linked: NDArray[np.bool_]
     noise: Float
+    shake: Float
 
     def link(self, t: int, other: int) -> bool:
         """Whether frames t and t ± 1 exist and show the same scene."""
@@ -101,6 +102,7 @@ def _context(archive: str, sequence: str, run: str) -> Context:
         infos,
         store.survey_part("linked", 0, len(infos)),
         store.survey_part("noise", 0, len(infos)),
+        store.survey_part("shake", 0, len(infos)),
     )
 
 
@@ -241,8 +243,9 @@ def _restore_tile(
         if context.link(t, other):
             scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
             beside.append(Neighbour(light(other), motion(there, t), motion(back, other), scale))
+    shaken = (float(context.shake[t, 0]), float(context.shake[t, 1]))
     return restore_window(
-        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None
+        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None, shake=shaken
     )
 
 

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deblur.deconv import METHODS
-from deblur.deconv.wiener import Wiener
+from deblur.deconv import ALONG_PATHS
 from deblur.errors import ArrayError, ConfigError
 from deblur.paths import blur
 from deblur.sequence import Neighbour, RestoredWindow, RestoreSettings, restore, restore_halo, restore_window
 from deblur.types import Reason
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data" / "gopro240"
-ITERATIVE = [name for name, method in METHODS.items() if not isinstance(method, Wiener)]
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -54,7 +52,7 @@ def both_sides(frames: np.ndarray, speed: float = 8, fraction: float = 0.75) -> 
     )
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", ALONG_PATHS)
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_a_window_gains_with_every_method(name: str, noise: float) -> None:
     frames, truth = pan()
@@ -89,7 +87,7 @@ def test_without_neighbour_or_motion_the_source_stays() -> None:
     assert np.all(still.reason == Reason.STILL)
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", ALONG_PATHS)
 def test_a_window_with_its_halo_agrees_with_the_whole(name: str) -> None:
     settings = RestoreSettings(method=name)
     frames, _ = pan(size=(200, 260), speed=12)

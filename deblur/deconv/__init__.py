@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from deblur.deconv.model import AlongPath, Blur, Convolution, Solver
 from deblur.deconv.richardson_lucy import RichardsonLucy
+from deblur.deconv.sparse import Sparse
 from deblur.deconv.variational import Variational
 from deblur.deconv.wiener import Wiener
 from deblur.errors import ArrayError, ConfigError
 from deblur.types import Float
 
-METHODS: dict[str, Solver | Wiener] = {
+METHODS: dict[str, Solver | Sparse | Wiener] = {
     "variational": Variational(),
     "richardson_lucy": RichardsonLucy(),
+    "sparse": Sparse(),
     "wiener": Wiener(),
 }
+
+ALONG_PATHS = tuple(name for name, method in METHODS.items() if not isinstance(method, Sparse | Wiener))
 
 
 def solver(method: str, *, iterations: int | None = None, regularisation: float | None = None) -> Solver:
@@ -27,7 +31,7 @@ def solver(method: str, *, iterations: int | None = None, regularisation: float 
     if method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown: use one of {', '.join(METHODS)}")
     found = METHODS[method]
-    if isinstance(found, Wiener):
+    if isinstance(found, Sparse | Wiener):
         raise ConfigError(
             f"method {method!r} needs one PSF for the whole image: use 'variational' along a path"
         )
@@ -49,7 +53,7 @@ def deconvolve(
 
     `image`: (y, x) or (c, y, x) in linear light, nominally [0, 1]. Give either `psf`, (k, l) with odd sides,
     which is centred and normalised here, the same everywhere; or `path`, (2, y, x), pixels over the exposure
-    (`deblur.blur`). `method`: a name from `METHODS`; by default "wiener" for a PSF, "richardson_lucy" along a
+    (`deblur.blur`). `method`: a name from `METHODS`; by default "sparse" for a PSF, "richardson_lucy" along a
     path (for a path that is exact it gains more than "variational", which is made for measured ones).
     `noise`: standard deviation, measured if not given. `iterations`: at most so many steps (the method's own
     number if not given). Papers: see each method's module.
@@ -71,12 +75,16 @@ def deconvolve(
         raise ArrayError("image holds NaN or infinity: fill what is unknown first")
     if (psf is None) == (path is None):
         raise ConfigError("deconvolve needs to know the blur: give either psf or path")
-    name = method or ("wiener" if path is None else "richardson_lucy")
+    name = method or ("sparse" if path is None else "richardson_lucy")
     stack = planes.reshape(-1, *planes.shape[-2:])
     level = noise_of(stack) if noise is None else noise
     kernel = None if psf is None else normalised(psf)
     if name == "wiener" and kernel is not None:
         restored = [METHODS["wiener"].restore(plane, kernel, noise=level) for plane in stack]  # type: ignore[union-attr]
+    elif name == "sparse" and kernel is not None:
+        sparse = Sparse() if iterations is None else Sparse(iterations=iterations)
+        model = Convolution(kernel, (stack.shape[1], stack.shape[2]))
+        restored = [sparse.solve(plane, model, noise=level)[0] for plane in stack]
     else:
         chosen = solver(name, iterations=iterations)
         restored = [chosen.solve(p, _model(p, kernel, path), noise=level, trust=None)[0] for p in stack]

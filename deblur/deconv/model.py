@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from deblur.paths import blur, blur_adjoint
+from deblur.paths import Trails, trails
 from deblur.types import Float, Iterations
 
 
@@ -50,20 +49,21 @@ class Solver(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
 class AlongPath:
-    """Blur along the path of each pixel, (2, y, x); the sharp plane has the size of the blurred one."""
+    """Blur along the path of each pixel, (2, y, x) or bent (4, y, x); the sharp plane has the size of the
+    blurred one."""
 
-    path: Float
+    def __init__(self, path: Float) -> None:
+        self._trails: Trails = trails(path)
 
     def start(self, blurred: Float) -> Float:
         return blurred.copy()
 
     def apply(self, sharp: Float) -> Float:
-        return blur(sharp, self.path)
+        return self._trails.blur(np.ascontiguousarray(sharp))
 
     def adjoint(self, blurred: Float) -> Float:
-        return blur_adjoint(blurred, self.path)
+        return self._trails.adjoint(np.ascontiguousarray(blurred))
 
     def finish(self, sharp: Float) -> Float:
         return sharp
@@ -101,6 +101,30 @@ class Convolution:
         return np.ascontiguousarray(
             self._filtered(placed, np.conj(self._transfer))[: self._outer[0], : self._outer[1]]
         )
+
+    @property
+    def transfer(self) -> NDArray[np.complex64]:
+        """The spectrum of the PSF at the size `fast`."""
+        return self._transfer
+
+    @property
+    def fast(self) -> tuple[int, ...]:
+        """The size at which the FFT is done: the sharp plane and what makes it a quick one."""
+        return self._fast
+
+    def placed(self, blurred: Float) -> Float:
+        """The blurred plane in one of size `fast`, its border repeated outwards."""
+        pads = [(r, n - r - m) for r, n, m in zip(self._radius, self._fast, self._shape, strict=True)]
+        return np.pad(blurred, pads, mode="edge")
+
+    def part(self, plane: Float) -> Float:
+        """A view of what the blurred plane covers in one of size `fast`."""
+        (ry, rx), (h, w) = self._radius, self._shape
+        return plane[ry : ry + h, rx : rx + w]
+
+    def filtered(self, plane: Float) -> Float:
+        """A plane of size `fast`, convolved as a ring."""
+        return self._filtered(plane, self._transfer)
 
     def _filtered(self, plane: Float, transfer: NDArray[np.complex64]) -> Float:
         spectrum = scipy.fft.rfft2(plane, s=self._fast, workers=1)

@@ -37,7 +37,7 @@ class Wiener:
         kernel[: psf.shape[0], : psf.shape[1]] = psf
         kernel = np.roll(kernel, [-(n // 2) for n in psf.shape], axis=(0, 1))
         transfer = scipy.fft.rfft2(kernel)
-        extended = _closed(blurred, before, shape)
+        extended = closed(blurred, before, shape)
         spectrum = scipy.fft.rfft2(extended, workers=1)
         smooth = scipy.fft.irfft2(spectrum * transfer, s=shape, workers=1)
         mask = np.zeros(shape, np.float32)
@@ -58,7 +58,7 @@ def _prior(shape: list[int]) -> Float:
     return np.asarray((2 * np.pi) ** 2 * (fy**2 + fx**2) + np.float32(1e-6), np.float32)
 
 
-def _closed(plane: Float, before: list[int], shape: list[int]) -> Float:
+def closed(plane: Float, before: list[int], shape: list[int]) -> Float:
     """The plane in a larger one, its border continued so that opposite edges of the larger one meet."""
     pads = [(b, s - n - b) for b, s, n in zip(before, shape, plane.shape, strict=True)]
     out = np.pad(plane, pads, mode="edge")

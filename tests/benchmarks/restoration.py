@@ -24,9 +24,8 @@ from collections.abc import Callable  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from deblur.deconv import METHODS, deconvolve  # noqa: E402
-from deblur.deconv.wiener import Wiener  # noqa: E402
-from deblur.paths import blur, blur_adjoint, psf_of  # noqa: E402
+from deblur.deconv import ALONG_PATHS, METHODS, deconvolve  # noqa: E402
+from deblur.paths import blur, psf_of, trails  # noqa: E402
 
 CUT = 24
 Run = Callable[[np.ndarray, float], np.ndarray]
@@ -48,8 +47,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def along_path(path: np.ndarray) -> dict[str, Run]:
-    names = [name for name, method in METHODS.items() if not isinstance(method, Wiener)]
-    return {f"deblur {n}": lambda v, s, n=n: deconvolve(v, path=path, method=n, noise=s) for n in names}  # type: ignore[misc]
+    return {f"deblur {n}": lambda v, s, n=n: deconvolve(v, path=path, method=n, noise=s) for n in ALONG_PATHS}  # type: ignore[misc]
 
 
 def uniform(psf: np.ndarray) -> dict[str, Run]:
@@ -105,11 +103,16 @@ def main() -> None:
     ):
         for noise in (0.0, 0.01):
             rows += [{"blur": kind, **row} for row in race(sharp, seen, runs, noise, rounds)]
-    for name, run in (("blur", blur), ("blur_adjoint", blur_adjoint)):
+    ready = trails(path)
+    for name, run in (
+        ("blur", ready.blur),
+        ("blur_adjoint", ready.adjoint),
+        ("trails", lambda _: trails(path)),
+    ):
         times = []
         for _ in range(rounds + 1):
             start = time.perf_counter()
-            run(sharp, path)
+            run(sharp)
             times.append(time.perf_counter() - start)
         rows.append(
             {

@@ -7,13 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblur.deconv import METHODS, deconvolve, solver
+from deblur.deconv import ALONG_PATHS, METHODS, deconvolve, solver
 from deblur.deconv.model import AlongPath, Convolution
-from deblur.deconv.wiener import Wiener
 from deblur.errors import ArrayError, ConfigError, NumericsError
 from deblur.paths import blur, psf_of
-
-ITERATIVE = [name for name, method in METHODS.items() if not isinstance(method, Wiener)]
 
 
 def scene(height: int = 72, width: int = 96, seed: int = 0) -> np.ndarray:
@@ -52,7 +49,7 @@ def test_known_psf_gains(name: str, noise: float) -> None:
     np.testing.assert_array_equal(seen, kept)
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", ALONG_PATHS)
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_known_path_gains(name: str, noise: float) -> None:
     sharp = scene()
@@ -88,7 +85,7 @@ def test_convolution_is_one() -> None:
     np.testing.assert_allclose(Convolution(psf, (7, 7)).apply(spot)[2:5, 1:6], psf, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", ALONG_PATHS)
 def test_distrusted_pixels_do_not_count(name: str) -> None:
     sharp = scene()
     path = turning(sharp.shape)
@@ -104,7 +101,7 @@ def test_distrusted_pixels_do_not_count(name: str) -> None:
     assert record.count >= 1
 
 
-@pytest.mark.parametrize("name", ITERATIVE)
+@pytest.mark.parametrize("name", ALONG_PATHS)
 def test_what_is_not_finite_stops_the_solver(name: str) -> None:
     seen = np.full((12, 12), np.nan, np.float32)
     model = AlongPath(np.ones((2, 12, 12), np.float32))
