@@ -33,4 +33,6 @@ def test_a_path_that_is_wrong_everywhere_is_mended() -> None:
 def test_without_blur_or_room_it_says_nothing() -> None:
     sure = np.ones((140, 190), np.float32)
     assert not shake(seen_along(0, 0.2), constant(0, 0.2), sure).any()
-    assert not shake(np.zeros((20, 20), np.float32), np.full((2, 20, 20), 4, np.float32), sure[:20, :20]).any()
+    assert not shake(
+        np.zeros((20, 20), np.float32), np.full((2, 20, 20), 4, np.float32), sure[:20, :20]
+    ).any()

@@ -13,7 +13,6 @@ from deblur.errors import ArrayError, ConfigError, NumericsError
 from deblur.paths import blur, psf_of
 
 
-
 def scene(height: int = 72, width: int = 96, seed: int = 0) -> np.ndarray:
     """Overlapping rectangles of all sizes on a ramp: edges and flat parts."""
     rng = np.random.default_rng(seed)
