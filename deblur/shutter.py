@@ -19,6 +19,7 @@ from deblur.types import Estimate, Float
 NUMERICS_VERSION = 1
 START = 0.6  # the fraction that the search starts from
 BOUNDS = (0.05, 1.0)
+LONGEST_PATH = 7.0  # reduced pixels; longer blur is looked at on a smaller frame, where edges are sharper
 
 
 def estimate_exposure_fraction(
@@ -53,7 +54,7 @@ def estimate_exposure_fraction(
         raise ArrayError("no frame moves enough to tell the exposure: give exposure_fraction")
     middle = float(np.median(shares))
     spread = 1.4826 * float(np.median(np.abs(np.array(shares) - middle)))
-    return Estimate(float(np.clip(middle, *BOUNDS)), max(spread, 0.05) * 1.25 / len(shares) ** 0.5)
+    return Estimate(float(np.clip(middle, *BOUNDS)), max(spread, 0.2) * 1.25 / len(shares) ** 0.5)
 
 
 def _share(blurred: Float, seen: Survey, t: int) -> float | None:
@@ -66,6 +67,11 @@ def _share(blurred: Float, seen: Survey, t: int) -> float | None:
     length = float(np.median(np.hypot(whole[0], whole[1])))
     if length * START < 2 * LEAST_PATH:
         return None
+    trust = np.max(sure, axis=0)
+    while length * START > LONGEST_PATH and min(blurred.shape) > 128:
+        blurred, trust = reduce(blurred, 2), reduce(trust, 2)
+        whole = np.stack([reduce(plane, 2) for plane in whole]) * np.float32(0.5)
+        length /= 2
     unit = np.asarray(whole / np.float32(length), np.float32)
     start = np.asarray(whole * np.float32(START), np.float32)
-    return START + float(explain(blurred, start, np.max(sure, axis=0), [unit])[0]) / length
+    return START + float(explain(blurred, start, trust, [unit])[0]) / length
