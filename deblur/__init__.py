@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from deblur.motion import estimate_motion, estimate_motion_pair
     from deblur.paths import blur, blur_adjoint
     from deblur.sequence import restore
-    from deblur.types import Motion, Reason, Restoration
+    from deblur.shutter import estimate_exposure_fraction
+    from deblur.types import Estimate, Motion, Reason, Restoration
 
 __version__ = "0.1.0"
 __all__ = [
     "DeblurError",
+    "Estimate",
     "Motion",
     "Reason",
     "Restoration",
     "blur",
     "blur_adjoint",
     "deconvolve",
+    "estimate_exposure_fraction",
     "estimate_motion",
     "estimate_motion_pair",
     "estimate_psf",
@@ -41,12 +44,14 @@ __all__ = [
 
 _HOME = {
     "DeblurError": "errors",
+    "Estimate": "types",
     "Motion": "types",
     "Reason": "types",
     "Restoration": "types",
     "blur": "paths",
     "blur_adjoint": "paths",
     "deconvolve": "deconv",
+    "estimate_exposure_fraction": "shutter",
     "estimate_motion": "motion",
     "estimate_motion_pair": "motion",
     "estimate_psf": "blind",

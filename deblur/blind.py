@@ -21,7 +21,7 @@ from deblur.types import Float
 
 NUMERICS_VERSION = 1
 ROUNDS = 5  # of image and PSF in turn, on each level
-EDGES = 4e-3  # price of a difference that is not zero, at first ...
+EDGES = 8e-3  # price of a difference that is not zero, at first ...
 EDGES_LEAST = 1e-4  # ... and in the end: it falls by EDGES_DECAY a round
 EDGES_DECAY = 1.1
 STIFFEST = 1e5  # the coupling at which the image of few edges is final

@@ -30,7 +30,7 @@ from deblur.types import Float
 
 NUMERICS_VERSION = 2
 CELL = 16  # pixels: the largest cell; windows that start at multiples of it see the same cells
-TOLERANCE = np.float32(0.125)  # pixels by which a path may differ from the one of its cell
+TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
 SHORTEST = np.float32(0.01)  # pixels; a shorter path is a point: its weights would drown in rounding
 FINENESS = 4  # samples of a path per pixel of its length
 
@@ -59,8 +59,11 @@ class Trails:
         return out
 
 
-def trails(path: NDArray[Any]) -> Trails:
+def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 1) -> Trails:
     """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes.
+
+    `tolerance`: pixels by which a path may differ from its cell's; more of it is faster. `smallest`: side of the
+    cells, 1, 4, 8 or 16, at which that no longer counts.
 
     >>> trails(np.ones((2, 32, 40), np.float32)).cells.tolist()[-1]
     [16, 32, 16, 8]
@@ -72,7 +75,7 @@ def trails(path: NDArray[Any]) -> Trails:
         raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
     full = np.zeros((4, *field.shape[1:]), np.float32)
     full[: len(field)] = field
-    cells = _cells(full, TOLERANCE)
+    cells = _cells(full, np.float32(tolerance), smallest)
     first = np.zeros(len(cells) + 1, np.int64)
     _render(full, cells, first, np.empty((0, 2), np.int32), np.empty(0, np.float32))
     offset = np.empty((int(first[-1]), 2), np.int32)
@@ -178,7 +181,7 @@ def _even(path, y, x, height, width, tolerance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _cells(path, tolerance):  # type: ignore[no-untyped-def]
+def _cells(path, tolerance, smallest):  # type: ignore[no-untyped-def]
     """Cut the field into even cells, largest first."""
     _, h, w = path.shape
     found = []
@@ -188,7 +191,7 @@ def _cells(path, tolerance):  # type: ignore[no-untyped-def]
             while len(stack) > 0:
                 y, x, side = stack.pop()
                 height, width = min(side, h - y), min(side, w - x)
-                if side == 1 or _even(path, y, x, height, width, tolerance):
+                if side <= smallest or _even(path, y, x, height, width, tolerance):
                     found.append((y, x, height, width))
                     continue
                 part = 8 if side == 16 else 4 if side == 8 else 1

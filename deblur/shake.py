@@ -21,6 +21,7 @@ from deblur.types import Float
 NUMERICS_VERSION = 1
 ROUNDS = 12
 FEW_EDGES = Variational(iterations=10, regularisation=2.0, power=0.2)
+TOLERANCE = 1.0  # reduced pixels by which a path may differ from its cell's: only the whole is sought
 SHOCKS = 1  # steps of the shock filter
 PUSH = 2.5  # steps are too short by about this: the image still remembers the path that it was found for
 LONGEST_STEP = 1.0  # reduced pixels
@@ -37,31 +38,43 @@ def shake(blurred: Float, path: Float, sure: Float) -> Float:
     >>> shake(np.zeros((40, 40), np.float32), np.zeros((2, 40, 40), np.float32), np.ones((40, 40))).tolist()
     [0.0, 0.0]
     """
-    found = np.zeros(2, np.float32)
+    along = [np.zeros_like(path) for _ in range(2)]
+    for k in range(2):
+        along[k][k] = 1
+    return explain(blurred, path, sure, along)
+
+
+def explain(blurred: Float, path: Float, sure: Float, along: list[Float]) -> Float:
+    """How much of each field of `along`, (2, y, x) each, to add to `path` so that it explains `blurred` best.
+
+    The fields change the path by about a reduced pixel a unit. Zero where there is too little to tell.
+    """
+    found = np.zeros(len(along), np.float32)
     if min(blurred.shape) < 4 * BORDER or np.median(np.hypot(path[0], path[1])) < LEAST_PATH:
         return found
     seen = _slopes(blurred)
     inner = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     for _ in range(ROUNDS):
-        here = AlongPath(path + found[:, None, None])
+        present = path + sum(n * field for n, field in zip(found, along, strict=True))
+        here = _model(present)
         sharp = _shocked(FEW_EDGES.solve(blurred, here, noise=0.0, trust=None)[0])
         strength = gaussian_filter(np.hypot(*_slopes(sharp)), 2)
         weight = np.where(strength > np.quantile(strength, 0.7), sure, 0)[inner]
         rest = (seen - _slopes(here.apply(sharp)))[:, *inner]
-        turns = [_slopes(_turned(sharp, path, found, k))[:, *inner] for k in range(2)]
+        turns = [_slopes(_turned(sharp, present, field))[:, *inner] for field in along]
         step = _least_squares(turns, rest, weight)
         found += np.clip(np.float32(PUSH) * step, -LONGEST_STEP, LONGEST_STEP)
     return found
 
 
-def _turned(sharp: Float, path: Float, found: Float, axis: int) -> Float:
-    """How the blurred image changes when the path grows by a pixel along `axis`."""
-    ends = []
-    for sign in (0.5, -0.5):
-        moved = path + found[:, None, None]
-        moved[axis] += np.float32(sign)
-        ends.append(AlongPath(moved).apply(sharp))
-    return ends[0] - ends[1]
+def _turned(sharp: Float, path: Float, field: Float) -> Float:
+    """How the blurred image changes when the path grows by `field`."""
+    half = np.float32(0.5) * field
+    return _model(path + half).apply(sharp) - _model(path - half).apply(sharp)
+
+
+def _model(path: Float) -> AlongPath:
+    return AlongPath(path, tolerance=TOLERANCE, smallest=8)
 
 
 def _least_squares(turns: list[Float], rest: Float, weight: Float) -> Float:
@@ -71,7 +84,7 @@ def _least_squares(turns: list[Float], rest: Float, weight: Float) -> Float:
     matrix = np.array([[np.sum(robust * a * b, dtype=np.float64) for a in turns] for b in turns])
     right = np.array([np.sum(robust * a * rest, dtype=np.float64) for a in turns])
     ridge = 1e-4 * np.trace(matrix) + 1e-12
-    return np.asarray(np.linalg.solve(matrix + ridge * np.eye(2), right), np.float32)
+    return np.asarray(np.linalg.solve(matrix + ridge * np.eye(len(turns)), right), np.float32)
 
 
 def _slopes(plane: Float) -> Float:

@@ -27,6 +27,7 @@ NUMERICS_VERSION = 2
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
+SHAKIEST = 2.0  # a frame's path may be off by this times the change of speed between frames
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
 
 
@@ -121,8 +122,27 @@ def survey(
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
     longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    shakes = np.array(found, np.float32) if found else np.zeros((len(linked), 2), np.float32)
+    shakes = np.zeros((len(linked), 2), np.float32)
+    if found:
+        shakes = _held(np.array(found, np.float32), _unsteadiness(*fields, linked, np.float32(fraction or 0)))
     return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest, shakes)
+
+
+def _unsteadiness(forward: Float, backward: Float, linked: list[bool], fraction: np.float32) -> Float:
+    """(t,): by how many pixels the paths that the two neighbours suggest differ; 0 with one neighbour."""
+    both = np.array(linked) & np.array([False, *linked[:-1]])
+    gaps = np.zeros(len(linked), np.float32)
+    for t in np.flatnonzero(both):
+        gaps[t] = np.hypot(*np.median(forward[t] + backward[t], axis=(1, 2))) * fraction
+    return gaps
+
+
+def _held(shakes: Float, gaps: Float) -> Float:
+    """No shake beyond `SHAKIEST` times the unsteadiness around its frame: a steady camera's path is believed."""
+    padded = np.pad(gaps, 1)
+    around = np.max([padded[:-2], padded[1:-1], padded[2:]], axis=0) * np.float32(SHAKIEST)
+    size = np.hypot(shakes[:, 0], shakes[:, 1])
+    return np.asarray(shakes * np.minimum(1, around / np.maximum(size, np.float32(1e-6)))[:, None], np.float32)
 
 
 def _shake(

@@ -41,7 +41,7 @@ class Sparse:
         ratio = np.float32(max(1.0, noise / self.floor) ** 2)
         data, smooth = np.float32(self.data) * ratio**0.5, np.float32(self.smooth) * ratio
         limit = np.float32(self.regularisation) * ratio / smooth
-        steps = [(limit, (0,)), (limit, (1,))]
+        steps: list[tuple[np.float32, tuple[int, ...]]] = [(limit, (0,)), (limit, (1,))]
         steps += [(limit * np.float32(self.second), axes) for axes in ((0, 0), (1, 1), (0, 1))]
         denominator = data * np.abs(transfer) ** 2 + smooth * _power(steps, shape) + np.float32(1e-7)
         back = data * np.conj(transfer)
