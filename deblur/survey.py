@@ -142,7 +142,9 @@ def _held(shakes: Float, gaps: Float) -> Float:
     padded = np.pad(gaps, 1)
     around = np.max([padded[:-2], padded[1:-1], padded[2:]], axis=0) * np.float32(SHAKIEST)
     size = np.hypot(shakes[:, 0], shakes[:, 1])
-    return np.asarray(shakes * np.minimum(1, around / np.maximum(size, np.float32(1e-6)))[:, None], np.float32)
+    return np.asarray(
+        shakes * np.minimum(1, around / np.maximum(size, np.float32(1e-6)))[:, None], np.float32
+    )
 
 
 def _shake(
