@@ -32,8 +32,8 @@ class Variational:
     `floor`: the noise assumed at least: paths are never exact. `reweight`: steps between new weights.
     """
 
-    iterations: int = 15
-    regularisation: float = 0.1
+    iterations: int = 20
+    regularisation: float = 0.06
     power: float = 0.8
     edge: float = 0.01
     huber: float = 6.0
