@@ -22,14 +22,16 @@ class Gate:
 
     `path`: pixels, shorter paths keep the source. `consistency`: forward-backward contradiction in units of
     0.5 px + 5 % of the motion. `residual`: local rms of the reblur residual in noise levels (`floor`: least
-    noise). `overshoot`: beyond the source's local range, as a fraction of it; `radius`: of what is local, in
-    pixels. `white`: light from which on a sensor may have clipped.
+    noise). `overshoot`: beyond the source's local range, as a fraction of it, both as square roots; `margin`: the
+    same fraction, to which overshoot is held; `radius`: of what is local, in pixels. `white`: light from which on a
+    sensor may have clipped.
     """
 
     path: tuple[float, float] = (1.5, 0.5)
     consistency: tuple[float, float] = (1.0, 4.0)
     residual: tuple[float, float] = (3.0, 8.0)
-    overshoot: tuple[float, float] = (0.5, 1.5)
+    overshoot: tuple[float, float] = (0.25, 0.75)
+    margin: float = 0.25
     floor: float = 0.004
     radius: int = 4
     white: float = 0.996
@@ -70,6 +72,7 @@ def gate(
     restored: Float,
     path: Float,
     sure: Float,
+    beyond: Float,
     *,
     noise: float,
     invalid: Bool | None,
@@ -78,17 +81,16 @@ def gate(
     """How far to believe each restored pixel, and what held it back most.
 
     `blurred`, `restored`: (c, y, x) linear light; `path`: (2, y, x); `sure`: (y, x) confidence of the motion;
-    `invalid`: (y, x), pixels without meaning. Returns weight (y, x) float32 in [0, 1] and reason (y, x)
+    `beyond`: (y, x), how far the restoration overshot (`held`); `invalid`: (y, x), pixels without
+    meaning. Returns weight (y, x) float32 in [0, 1] and reason (y, x)
     uint8.
     """
     length = np.hypot(path[0], path[1])
     doubt = np.sqrt(1 / np.maximum(sure, np.float32(1e-3)) - 1)
     noisy = float(np.hypot(noise, rules.floor))
     error = np.zeros_like(sure)
-    beyond = np.zeros_like(sure)
     for seen, sharp in zip(blurred, restored, strict=True):
         error += (blur(sharp, path) - seen) ** 2
-        np.maximum(beyond, _overshoot(seen, sharp, rules.radius, noisy), out=beyond)
     error = np.sqrt(
         uniform_filter(error / np.float32(len(blurred)), 2 * rules.radius + 1, mode="nearest").clip(0)
     )
@@ -120,15 +122,32 @@ def _ramp(value: Float, ends: tuple[float, float]) -> Float:
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def _overshoot(seen: Float, sharp: Float, radius: int, noise: float) -> Float:
-    """How far `sharp` lies beyond the local range of `seen`, in units of that range."""
-    size = 4 * radius + 1
-    low, high = seen, seen
-    for axis in (0, 1):
-        low = minimum_filter1d(low, size, axis=axis, mode="nearest")
-        high = maximum_filter1d(high, size, axis=axis, mode="nearest")
-    span = high - low + np.float32(4 * noise)
-    return np.asarray(np.maximum(np.maximum(sharp - high, low - sharp), 0) / span, np.float32)
+def held(blurred: Float, restored: Float, *, noise: float, rules: Gate) -> tuple[Float, Float]:
+    """Restored light, held near the range of the source around it, and how far beyond that range it was.
+
+    `blurred`, `restored`: (c, y, x) linear light. Compared as square roots, much as the eye and shot noise do:
+    in linear light a black blob beside a lamp would be a small thing. Returns the image, and (y, x): the worst
+    plane's overshoot as a fraction of the local range.
+    """
+    size = 4 * rules.radius + 1
+    beyond = np.zeros(blurred.shape[1:], np.float32)
+    image = np.empty_like(restored)
+    for seen, sharp, out in zip(blurred, restored, image, strict=True):
+        source, value = _root(seen), _root(sharp)
+        low, high = source, source
+        for axis in (0, 1):
+            low = minimum_filter1d(low, size, axis=axis, mode="nearest")
+            high = maximum_filter1d(high, size, axis=axis, mode="nearest")
+        span = high - low + np.float32(4 * np.hypot(noise, rules.floor))
+        np.maximum(beyond, np.maximum(value - high, low - value) / span, out=beyond)
+        value = np.clip(value, low - np.float32(rules.margin) * span, high + np.float32(rules.margin) * span)
+        out[...] = value * np.abs(value)
+    return image, beyond
+
+
+def _root(light: Float) -> Float:
+    """The square root, odd: what lies below zero stays below it."""
+    return np.asarray(np.copysign(np.sqrt(np.abs(light)), light), np.float32)
 
 
 def clipped_at(blurred: Float, rules: Gate) -> Bool:

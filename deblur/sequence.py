@@ -109,9 +109,9 @@ def restore_window(
         restored, record = chosen.solve(np.ascontiguousarray(clean), model, noise=noise, trust=trust)
         planes.append(restored)
         records.append(record)
-    image = np.stack(planes)
+    image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
     weight, reason = quality.gate(
-        frame, image, path, np.max(sure, axis=0), noise=noise, invalid=invalid, rules=rules
+        frame, image, path, np.max(sure, axis=0), beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
     return RestoredWindow(image, weight, reason, worst)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur.paths import blur
-from deblur.quality import Gate, confidence, gate
+from deblur.quality import Gate, confidence, gate, held
 from deblur.types import Reason
 
 
@@ -42,7 +42,22 @@ def case(length: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def decide(
     seen: np.ndarray, sharp: np.ndarray, path: np.ndarray, sure: np.ndarray, **more: object
 ) -> tuple[np.ndarray, ...]:
-    return gate(seen, sharp, path, sure, noise=0.002, invalid=more.get("invalid"), rules=Gate())  # type: ignore[arg-type]
+    image, beyond = held(seen, sharp, noise=0.002, rules=Gate())
+    invalid = more.get("invalid")
+    return gate(seen, image, path, sure, beyond, noise=0.002, invalid=invalid, rules=Gate())  # type: ignore[arg-type]
+
+
+def test_overshoot_is_held_near_the_local_range() -> None:
+    rng = np.random.default_rng(5)
+    seen = (0.2 + 0.6 * rng.random((2, 40, 50))).astype(np.float32)
+    wild = seen + rng.normal(0, 2, seen.shape).astype(np.float32)
+    image, beyond = held(seen, wild, noise=0.002, rules=Gate())
+    assert image.min() > 0.1
+    assert image.max() < 1.03
+    assert beyond.max() > 1
+    same, none = held(seen, seen, noise=0.002, rules=Gate())
+    assert np.allclose(same, seen, atol=1e-6)
+    assert none.max() < 1e-5
 
 
 def test_the_truth_passes() -> None:
