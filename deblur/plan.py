@@ -17,9 +17,9 @@ from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source, digest_of
 from deblur.errors import ConfigError, PlanError
 from deblur.light import Light, resolve
-from deblur.paths import CELL
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
+from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.tiling import Box, blocks, boxes, round_up, windows
 from deblur.types import FrameInfo
