@@ -182,9 +182,7 @@ def _crate(run: RunStore, source: SourceStore) -> Any:
 
 def _software(crate: Any, here: Mapping[str, Any]) -> Any:
     needs = [("python", here["python"], "https://www.python.org/")]
-    needs += [
-        (name, found, f"https://pypi.org/project/{name}/{found}/") for name, found in here["packages"].items()
-    ]
+    needs += [(name, found, f"pkg:pypi/{name}@{found}") for name, found in here["packages"].items()]
     return _entity(
         crate,
         "#deblur",
