@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from deblur.errors import ConfigError
+from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -181,12 +180,6 @@ memory = "4 GiB"                # per worker; a plan over it is refused
 kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
 # workers = 4                   # default: one a core
 """
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of a JSON-able value in one canonical spelling."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_job(path: Path) -> JobConfig:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.config import JobConfig, Source, digest_of
+from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
 from deblur.store import Archive, SourceStore, SourceWriter
-from deblur.store.durable import sha256_file
+from deblur.store.durable import digest_of, sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deblur.clusters import connect
-from deblur.config import JobConfig, Source, digest_of
+from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
@@ -42,6 +42,7 @@ from deblur.store import (
     publish_run,
     verify_run,
 )
+from deblur.store.durable import digest_of
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import survey
 from deblur.unit import Task

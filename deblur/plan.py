@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from deblur import motion, sequence, survey
-from deblur.config import JobConfig, Source, digest_of
+from deblur.config import JobConfig, Source
 from deblur.errors import ConfigError, PlanError
 from deblur.light import Light, resolve
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
+from deblur.store.durable import digest_of
 from deblur.tiling import Box, blocks, boxes, round_up, windows
 from deblur.types import FrameInfo
 

@@ -1,10 +1,8 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from deblur.config import TEMPLATE, digest_of, load_job, parse_bytes, parse_job, with_settings
+from deblur.config import TEMPLATE, load_job, parse_bytes, parse_job, with_settings
 from deblur.errors import ConfigError
 
 MINIMAL = {"archive": "a", "sources": [{"path": "frames"}]}
@@ -87,11 +85,6 @@ def test_every_setting_changes_the_digest() -> None:
     assert set(_leaves(job.model_dump(mode="json"))) - skipped <= set(other)
     for key, value in other.items():
         assert with_settings(job, {key: value}).digest != job.digest, key
-
-
-@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
-def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
-    assert digest_of(value) == digest_of(dict(reversed(value.items())))
 
 
 def test_sizes_are_read_as_people_write_them() -> None:
