@@ -159,7 +159,8 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
     )
     arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
-    told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
+    reach = np.hypot(found.shake[..., 0], found.shake[..., 1])
+    told["shaken"] = float((reach[:, :2].max(axis=1) + 2 * reach[:, 2]).max())
     fields = [
         [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
         for t in range(count)

@@ -134,19 +134,29 @@ def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
     return blur(spot, path)
 
 
-def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences: Sequence[Float]) -> Float:
+def exposure_path(
+    motions: Sequence[Float],
+    scales: Sequence[float],
+    confidences: Sequence[Float],
+    lacks: Sequence[tuple[float, float]] | None = None,
+) -> Float:
     """The path over one exposure from the motion to each neighbour: their mean, weighted by trust in each.
 
     `motions`: (2, y, x) each, pixels to that neighbour; `scales`: exposure time / signed time to that
-    neighbour; `confidences`: (y, x) each, in [0, 1]. The weights are the cubes of the confidences: two
+    neighbour; `confidences`: (y, x) each, in [0, 1]; `lacks`: (dy, dx) each, in pixels, to add to what that
+    neighbour suggests. The weights are the cubes of the confidences: two
     equally sure sides are averaged, and at an occlusion the side that sees the pixel wins. Where no side is
     sure, all count alike.
     """
     weights = [confidence**3 + np.float32(1e-3) for confidence in confidences]
     total = np.sum(weights, axis=0, dtype=np.float32)
     path = np.zeros_like(motions[0])
-    for motion, scale, weight in zip(motions, scales, weights, strict=True):
-        path += motion * (np.float32(scale) * weight / total)
+    for motion, scale, weight, lack in zip(
+        motions, scales, weights, lacks or [(0.0, 0.0)] * len(motions), strict=True
+    ):
+        share = weight / total
+        for k in range(2):
+            path[k] += share * (np.float32(scale) * motion[k] + np.float32(lack[k]))
     return path
 
 

@@ -24,13 +24,15 @@ class Neighbour:
 
     `frame`: (c, y, x) linear light. `motion`: (2, y, x) pixels, from the frame to restore to this one;
     `back`: from this one to the frame to restore, on this one's grid. `scale`: exposure time / signed time
-    to this frame: +fraction for the next frame, -fraction for the previous one.
+    to this frame: +fraction for the next frame, -fraction for the previous one. `lack`: (dy, dx), pixels that the path
+    which this neighbour suggests lacks (`Survey.shake`).
     """
 
     frame: Float
     motion: Float
     back: Float
     scale: float
+    lack: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,12 @@ def restore_window(
     noise: float,
     settings: RestoreSettings,
     invalid: Bool | None = None,
-    shake: tuple[float, float] = (0.0, 0.0),
+    bend: tuple[float, float] = (0.0, 0.0),
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks.
+    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
@@ -94,14 +96,18 @@ def restore_window(
         return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
-    path = paths.exposure_path([n.motion for n in neighbours], [n.scale for n in neighbours], sure)
-    path += np.array(shake, np.float32)[:, None, None]
+    path = paths.exposure_path(
+        [n.motion for n in neighbours], [n.scale for n in neighbours], sure, [n.lack for n in neighbours]
+    )
+    if any(bend):
+        bent = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
+        path = np.concatenate([path, bent])
     model = AlongPath(path)
     rules = quality.Gate()
     unknown = (
         quality.clipped_at(frame, rules) if invalid is None else quality.clipped_at(frame, rules) | invalid
     )
-    trust = quality.steadiness([n.motion * np.float32(n.scale) for n in neighbours], path)
+    trust = np.maximum(np.float32(0.3) * np.max(sure, axis=0), np.float32(0.02))
     trust[unknown] = 0
     records, planes = [], []
     for plane in frame:
@@ -160,15 +166,17 @@ def restore(
     for t, codes in enumerate(stack):
         beside = []
         if found.linked[t]:
-            beside.append(Neighbour(decode(stack[t + 1], light), forward[t], backward[t + 1], fraction))
+            frame = decode(stack[t + 1], light)
+            beside.append(Neighbour(frame, forward[t], backward[t + 1], fraction, vector(found.shake[t, 0])))
         if t > 0 and found.linked[t - 1]:
-            beside.append(Neighbour(decode(stack[t - 1], light), backward[t], forward[t - 1], -fraction))
+            frame = decode(stack[t - 1], light)
+            beside.append(Neighbour(frame, backward[t], forward[t - 1], -fraction, vector(found.shake[t, 1])))
         window = restore_window(
             decode(codes, light),
             tuple(beside),
             noise=float(found.noise[t]),
             settings=chosen,
-            shake=(float(found.shake[t, 0]), float(found.shake[t, 1])),
+            bend=vector(found.shake[t, 2]),
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(codes, window.image, weight[t], light)
@@ -177,6 +185,11 @@ def restore(
     return Restoration(
         out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
     )
+
+
+def vector(pair: Float) -> tuple[float, float]:
+    """(dy, dx) as plain numbers."""
+    return float(pair[0]), float(pair[1])
 
 
 def stored_weight(weight: Float) -> Float:
