@@ -25,35 +25,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
-from deblur.smear import cut_cells, gather, render, scatter
+from deblur.smear import CELL, SPREAD, cut_cells, extend, fold, gather, render, scatter
 from deblur.types import Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
+LINE = 16  # pixels in a line of the cache: rows of an odd number of them don't crowd the same few places
 TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
 
 
 @dataclass(frozen=True, slots=True)
 class Trails:
-    """A path field made ready: its cells (k, 4) = (y, x, height, width), and each cell's taps, from
-    `first[k]` to `first[k + 1]` in `offset` (n, 2) and `weight`; none for a single pixel."""
+    """A path field made ready: its cells (k, 4) = (y, x, height, width), the `path` (k, 4) of each, and each
+    cell's taps, from `first[k]` to `first[k + 1]` in `offset` (n, 2) and `weight`; none for a single pixel.
+    `margin`: (y, x), pixels that the paths reach beyond a plane of `shape`."""
 
-    path: Float
+    shape: tuple[int, int]
+    margin: tuple[int, int]
     cells: NDArray[np.int32]
+    path: Float
     first: NDArray[np.int64]
     offset: NDArray[np.int32]
     weight: Float
 
-    def blur(self, plane: Float) -> Float:
-        """Blur one plane (y, x), contiguous float32, of the path's size."""
-        out = np.zeros_like(plane)
-        gather(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+    def blur(self, planes: Float) -> Float:
+        """Blur one plane (y, x), or several (c, y, x), contiguous float32, of the path's size."""
+        out, room = np.empty_like(planes), self._room()
+        for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
+            extend(plane, *self.margin, room)
+            gather(room, *self.margin, self.path, self.cells, self.first, self.offset, self.weight, to)
         return out
 
-    def adjoint(self, plane: Float) -> Float:
+    def adjoint(self, planes: Float) -> Float:
         """The transpose of `blur`."""
-        out = np.zeros_like(plane)
-        scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+        out, room = np.empty_like(planes), self._room()
+        for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
+            room[:] = 0
+            scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, *self.margin, room)
+            fold(room, *self.margin, to)
         return out
+
+    def _room(self) -> Float:
+        """An empty plane with the margin around it, and whole cells and groups of taps beyond its end."""
+        (h, w), (top, left) = self.shape, self.margin
+        lines = -(-(left + w + CELL + left + SPREAD) // LINE)
+        return np.empty((top + h + CELL + top, (lines | 1) * LINE), np.float32)
 
 
 def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 1) -> Trails:
@@ -65,20 +80,17 @@ def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 
     >>> trails(np.ones((2, 32, 40), np.float32)).cells.tolist()[-1]
     [16, 32, 16, 8]
     """
-    field = np.asarray(path, np.float32)
+    field = np.ascontiguousarray(path, np.float32)
     if field.ndim != 3 or field.shape[0] not in (2, 4) or field.size == 0:
         raise ArrayError(f"path of shape {field.shape} is none: use (2, y, x) or (4, y, x)")
     if not np.isfinite(field).all():
         raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
-    full = np.zeros((4, *field.shape[1:]), np.float32)
-    full[: len(field)] = field
-    cells = cut_cells(full, np.float32(tolerance), smallest)
-    first = np.zeros(len(cells) + 1, np.int64)
-    render(full, cells, first, np.empty((0, 2), np.int32), np.empty(0, np.float32))
-    offset = np.empty((int(first[-1]), 2), np.int32)
-    weight = np.empty(int(first[-1]), np.float32)
-    render(full, cells, first, offset, weight)
-    return Trails(full, cells, first, offset, weight)
+    h, w = field.shape[1:]
+    cells, middle = cut_cells(field, np.float32(tolerance), smallest)
+    first, offset, weight = render(middle, cells, (h, w))
+    reach = np.ceil(np.abs(middle[:, :2]) / 2 + np.abs(middle[:, 2:])).max(axis=0)
+    margin = min(int(reach[0]), h), -(-min(int(reach[1]), w) // LINE) * LINE
+    return Trails((h, w), margin, cells, middle, first, offset, weight)
 
 
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -95,7 +107,7 @@ def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
     [0.25, 0.5, 0.25]
     """
     planes, ready = _checked(image, path)
-    return np.stack([ready.blur(plane) for plane in planes]).reshape(np.shape(image))
+    return ready.blur(planes).reshape(np.shape(image))
 
 
 def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -110,7 +122,7 @@ def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
     True
     """
     planes, ready = _checked(image, path)
-    return np.stack([ready.adjoint(plane) for plane in planes]).reshape(np.shape(image))
+    return ready.adjoint(planes).reshape(np.shape(image))
 
 
 def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
