@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
-from deblur.smear import CELL, SPREAD, cut_cells, extend, fold, gather, render, scatter
+from deblur.smear import CELL, cut_cells, extend, fold, gather, render, scatter
 from deblur.types import Float
 
 NUMERICS_VERSION = 3
@@ -36,11 +36,13 @@ TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
 @dataclass(frozen=True, slots=True)
 class Trails:
     """A path field made ready: its cells (k, 4) = (y, x, height, width), the `path` (k, 4) of each, and each
-    cell's taps, from `first[k]` to `first[k + 1]` in `offset` (n, 2) and `weight`; none for a single pixel.
-    `margin`: (y, x), pixels that the paths reach beyond a plane of `shape`."""
+    cell's taps, from `first[k]` to `first[k + 1]`; none for a single pixel. Taps come in pairs, one below the
+    other: the `weight` (n, 2) of each, and the flat `offset` (n,) of the upper one in a plane of the shape `room`. That
+    holds a plane of `shape` at `margin`: pixels, (y, x), that the paths reach beyond it."""
 
     shape: tuple[int, int]
     margin: tuple[int, int]
+    room: tuple[int, int]
     cells: NDArray[np.int32]
     path: Float
     first: NDArray[np.int64]
@@ -49,7 +51,7 @@ class Trails:
 
     def blur(self, planes: Float) -> Float:
         """Blur one plane (y, x), or several (c, y, x), contiguous float32, of the path's size."""
-        out, room = np.empty_like(planes), self._room()
+        out, room = np.empty_like(planes), np.empty(self.room, np.float32)
         for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
             extend(plane, *self.margin, room)
             gather(room, *self.margin, self.path, self.cells, self.first, self.offset, self.weight, to)
@@ -57,18 +59,12 @@ class Trails:
 
     def adjoint(self, planes: Float) -> Float:
         """The transpose of `blur`."""
-        out, room = np.empty_like(planes), self._room()
+        out, room = np.empty_like(planes), np.empty(self.room, np.float32)
         for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
             room[:] = 0
             scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, *self.margin, room)
             fold(room, *self.margin, to)
         return out
-
-    def _room(self) -> Float:
-        """An empty plane with the margin around it, and whole cells and groups of taps beyond its end."""
-        (h, w), (top, left) = self.shape, self.margin
-        lines = -(-(left + w + CELL + left + SPREAD) // LINE)
-        return np.empty((top + h + CELL + top, (lines | 1) * LINE), np.float32)
 
 
 def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 1) -> Trails:
@@ -87,10 +83,12 @@ def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 
         raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
     h, w = field.shape[1:]
     cells, middle = cut_cells(field, np.float32(tolerance), smallest)
-    first, offset, weight = render(middle, cells, (h, w))
     reach = np.ceil(np.abs(middle[:, :2]) / 2 + np.abs(middle[:, 2:])).max(axis=0)
-    margin = min(int(reach[0]), h), -(-min(int(reach[1]), w) // LINE) * LINE
-    return Trails((h, w), margin, cells, middle, first, offset, weight)
+    top, left = min(int(reach[0]), h), -(-min(int(reach[1]), w) // LINE) * LINE
+    lines = -(-(left + w + CELL + left) // LINE)  # a cell that the border cuts is worked on as a whole
+    room = (top + h + CELL + top, (lines | 1) * LINE)
+    first, offset, weight = render(middle, cells, (h, w), room[1])
+    return Trails((h, w), (top, left), room, cells, middle, first, offset, weight)
 
 
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:

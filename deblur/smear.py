@@ -1,8 +1,8 @@
 """Compiled kernels of `paths`: cutting a path field into cells, and gathering or scattering light along them.
 
 Light is moved on a plane with a margin as wide as the paths reach, so that no kernel asks whether it is inside:
-`extend` repeats the border outwards, and `fold`, its transpose, adds the margin to the border. Taps come in groups
-of eight that lie close together: each row of a cell adds up eight others at once, in vector registers.
+`extend` repeats the border outwards, and `fold`, its transpose, adds the margin to the border. Taps come in pairs,
+one below the other: eight rows of a cell stay in registers, and each row from memory serves two of them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from deblur.lanes import load, plus, store, times, zeros
+
 CELL = 16  # pixels: the largest cell; windows that start at multiples of it see the same cells
 SHORTEST = np.float32(0.01)  # pixels; a shorter path is a point: its weights would drown in rounding
 FINENESS = 4  # samples of a path per pixel of its length
-GROUP = 8  # taps
-SPREAD = 8  # pixels, down and across, within which the taps of a group lie
-PITCH = CELL + 2 * SPREAD  # pixels in a row of a cell with room for a group around it
+ROWS = 8  # of a cell that are in registers together
+NEAR = 6  # pairs of taps back in which the one above a tap is looked for
 
 
 @njit(cache=True, nogil=True)
@@ -149,193 +150,188 @@ def _taps(p, shape, offset, weight, share, across):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def _pack(own, value, n, offset, weight, at):  # type: ignore[no-untyped-def]
-    """Append `n` taps in full groups: the last, and one whose next tap lies too far, end with weights of zero."""
-    i = 0
-    while i < n:
-        top, left = own[i]
-        bottom, right = top, left
-        for k in range(GROUP):
-            if i < n:
-                y, x = own[i]
-                top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
-            near = i < n and bottom - top <= SPREAD and right - left <= SPREAD
-            offset[at + k] = own[i] if near else offset[at]
-            weight[at + k] = value[i] if near else np.float32(0)
-            i += 1 if near else 0
-        at += GROUP
+def _pair(own, value, n, stride, offset, weight, at):  # type: ignore[no-untyped-def]
+    """Append `n` taps as pairs (above, below) at flat offsets; returns the end. What has no partner has a zero."""
+    begin = at
+    for i in range(n):
+        place = own[i, 0] * stride + own[i, 1]
+        k = at - 1
+        while k >= max(begin, at - NEAR) and not (offset[k] == place - stride and weight[k, 1] == 0):
+            k -= 1
+        if k >= max(begin, at - NEAR):
+            weight[k, 1] = value[i]
+            continue
+        offset[at], weight[at, 0], weight[at, 1] = place, value[i], 0
+        at += 1
     return at
 
 
 @njit(cache=True, nogil=True)
-def render(path, cells, shape):  # type: ignore[no-untyped-def]
+def render(path, cells, shape, stride):  # type: ignore[no-untyped-def]
     """Taps of every cell above one pixel: (first, offset, weight), see `paths.Trails`."""
-    room = 2 * (2 * _longest(path) + 1)
-    share, across = np.empty(room, np.float32), np.empty(room, np.float32)
-    own, value = np.empty((room, 2), np.int32), np.empty(room, np.float32)
+    share, across, own, value = _scratch(path)
     first = np.zeros(len(cells) + 1, np.int64)
-    offset, weight = np.empty((GROUP * room, 2), np.int32), np.empty(GROUP * room, np.float32)
+    offset, weight = np.empty(len(value), np.int32), np.empty((len(value), 2), np.float32)
     at = 0
     for k in range(len(cells)):
         if cells[k, 2] > 1 or cells[k, 3] > 1:
             n = _taps(path[k], shape, own, value, share, across)
-            if at + GROUP * n > len(weight):
-                more = len(weight) + GROUP * n
-                offset = np.concatenate((offset, np.empty((more, 2), np.int32)))
-                weight = np.concatenate((weight, np.empty(more, np.float32)))
-            at = _pack(own, value, n, offset, weight, at)
+            if at + n > len(offset):
+                more = len(offset) + n
+                offset = np.concatenate((offset, np.empty(more, np.int32)))
+                weight = np.concatenate((weight, np.empty((more, 2), np.float32)))
+            at = _pair(own, value, n, stride, offset, weight, at)
         first[k + 1] = at
     return first, offset[:at].copy(), weight[:at].copy()
 
 
 @njit(cache=True, nogil=True)
-def _longest(path):  # type: ignore[no-untyped-def]
-    """Columns to each side of the longest path (k, 4)."""
+def _scratch(path):  # type: ignore[no-untyped-def]
+    """Room for `_taps` of the longest path of (k, 4)."""
     n = 0
     for k in range(len(path)):
         n = max(n, _reach(path[k])[1])
-    return n
+    room = 2 * (2 * n + 1)
+    share, across = np.empty(room, np.float32), np.empty(room, np.float32)
+    return share, across, np.empty((room, 2), np.int32), np.empty(room, np.float32)
 
 
 @njit(cache=True, nogil=True)
 def extend(plane, top, left, out):  # type: ignore[no-untyped-def]
     """Put the plane into the larger `out` at (top, left), its border repeated outwards."""
     h, w = plane.shape
-    for y in range(len(out)):
-        row, to = plane[min(max(y - top, 0), h - 1)], out[y]
-        to[:left] = row[0]
-        to[left : left + w] = row
-        to[left + w :] = row[w - 1]
+    for i in range(out.shape[0]):
+        y = min(max(i - top, 0), h - 1)
+        for j in range(left):
+            out[i, j] = plane[y, 0]
+        for j in range(w):
+            out[i, left + j] = plane[y, j]
+        for j in range(left + w, out.shape[1]):
+            out[i, j] = plane[y, w - 1]
 
 
 @njit(cache=True, nogil=True)
 def fold(plane, top, left, out):  # type: ignore[no-untyped-def]
     """The transpose of `extend`: take `out` from the larger plane at (top, left), its margin added to the border."""
     h, w = out.shape
-    out[:] = plane[top : top + h, left : left + w]
-    for y in range(len(plane)):
-        row, to = plane[y], out[min(max(y - top, 0), h - 1)]
-        if y < top or y >= top + h:
-            for x in range(w):
-                to[x] += row[left + x]
-        for x in range(left):
-            to[0] += row[x]
-        for x in range(left + w, len(row)):
-            to[w - 1] += row[x]
+    out[:] = 0
+    for i in range(plane.shape[0]):
+        y = min(max(i - top, 0), h - 1)
+        for j in range(w):
+            out[y, j] += plane[i, left + j]
+        for j in range(left):
+            out[y, 0] += plane[i, j]
+        for j in range(left + w, plane.shape[1]):
+            out[y, w - 1] += plane[i, j]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _sum8(source, a, w, u):  # type: ignore[no-untyped-def]
-    """The sum of eight weighted values, in pairs."""
-    one = (w[0] * source[a[0] + u] + w[1] * source[a[1] + u]) + (
-        w[2] * source[a[2] + u] + w[3] * source[a[3] + u]
-    )
-    two = (w[4] * source[a[4] + u] + w[5] * source[a[5] + u]) + (
-        w[6] * source[a[6] + u] + w[7] * source[a[7] + u]
-    )
-    return one + two
+def _blend(u, above, v, below):  # type: ignore[no-untyped-def]
+    return plus(times(u, above), times(v, below))
+
+
+@njit(cache=True, nogil=True)
+def _gather_rows(none, source, at, stride, offset, weight, out, to, pitch):  # type: ignore[no-untyped-def]
+    """Eight rows, as wide as `none`, of a cell at `at` in the flat `source`, blurred into `out`."""
+    s0, s1, s2, s3, s4, s5, s6, s7 = none, none, none, none, none, none, none, none
+    for i in range(len(offset)):
+        a, above, below = at + offset[i], weight[i, 0], weight[i, 1]
+        r0, r1 = load(none, source, a), load(none, source, a + stride)
+        r2, r3 = load(none, source, a + 2 * stride), load(none, source, a + 3 * stride)
+        r4, r5 = load(none, source, a + 4 * stride), load(none, source, a + 5 * stride)
+        r6, r7 = load(none, source, a + 6 * stride), load(none, source, a + 7 * stride)
+        r8 = load(none, source, a + 8 * stride)
+        s0, s1 = plus(s0, _blend(r0, above, r1, below)), plus(s1, _blend(r1, above, r2, below))
+        s2, s3 = plus(s2, _blend(r2, above, r3, below)), plus(s3, _blend(r3, above, r4, below))
+        s4, s5 = plus(s4, _blend(r4, above, r5, below)), plus(s5, _blend(r5, above, r6, below))
+        s6, s7 = plus(s6, _blend(r6, above, r7, below)), plus(s7, _blend(r7, above, r8, below))
+    store(out, to, s0)
+    store(out, to + pitch, s1)
+    store(out, to + 2 * pitch, s2)
+    store(out, to + 3 * pitch, s3)
+    store(out, to + 4 * pitch, s4)
+    store(out, to + 5 * pitch, s5)
+    store(out, to + 6 * pitch, s6)
+    store(out, to + 7 * pitch, s7)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _weights(weight, i):  # type: ignore[no-untyped-def]
-    a, b, c, d = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
-    return a, b, c, d, weight[i + 4], weight[i + 5], weight[i + 6], weight[i + 7]
+def _add(target, at, lanes):  # type: ignore[no-untyped-def]
+    store(target, at, plus(load(lanes, target, at), lanes))
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def _place(offset, i, start, stride, sign):  # type: ignore[no-untyped-def]
-    return np.uint64(start + sign * (offset[i, 0] * stride + offset[i, 1]))
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _places(offset, i, start, stride, sign):  # type: ignore[no-untyped-def]
-    """Where a group's taps lie in a flat plane."""
-    a, b = _place(offset, i, start, stride, sign), _place(offset, i + 1, start, stride, sign)
-    c, d = _place(offset, i + 2, start, stride, sign), _place(offset, i + 3, start, stride, sign)
-    e, f = _place(offset, i + 4, start, stride, sign), _place(offset, i + 5, start, stride, sign)
-    g, h = _place(offset, i + 6, start, stride, sign), _place(offset, i + 7, start, stride, sign)
-    return a, b, c, d, e, f, g, h
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _gather_cell(side, source, start, stride, offset, weight, i0, i1, sums):  # type: ignore[no-untyped-def]
-    """Add up the taps of a cell in `sums`, rows of CELL."""
-    sums[:] = 0
-    for i in range(i0, i1, GROUP):
-        a, w = _places(offset, i, start, stride, 1), _weights(weight, i)
-        for r in range(side):
-            at, to = np.uint64(r * stride), np.uint64(r * CELL)
-            for j in range(side):
-                u = np.uint64(j)
-                sums[to + u] += _sum8(source, a, w, at + u)
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def _scatter_cell(side, cell, start, stride, offset, weight, i0, i1, target):  # type: ignore[no-untyped-def]
-    """Add a cell, which stands in zeros, to where its taps point: each group fills a patch a little larger."""
-    for i in range(i0, i1, GROUP):
-        top, left, bottom = offset[i, 0], offset[i, 1], offset[i, 0]
-        for k in range(i + 1, i + GROUP):
-            top, left, bottom = min(top, offset[k, 0]), min(left, offset[k, 1]), max(bottom, offset[k, 0])
-        corner = (SPREAD + top) * PITCH + SPREAD + left
-        a, w = _places(offset, i, corner, PITCH, -1), _weights(weight, i)
-        begin = start + top * stride + left
-        for r in range(side + bottom - top):
-            at, to = np.uint64(r * PITCH), np.uint64(begin + r * stride)
-            for j in range(side + SPREAD):
-                u = np.uint64(j)
-                target[to + u] += _sum8(cell, a, w, at + u)
+@njit(cache=True, nogil=True)
+def _scatter_rows(none, source, at, pitch, offset, weight, target, to, stride):  # type: ignore[no-untyped-def]
+    """The transpose of `_gather_rows`: eight rows at `at` in `source`, added to `target`."""
+    r0, r1 = load(none, source, at), load(none, source, at + pitch)
+    r2, r3 = load(none, source, at + 2 * pitch), load(none, source, at + 3 * pitch)
+    r4, r5 = load(none, source, at + 4 * pitch), load(none, source, at + 5 * pitch)
+    r6, r7 = load(none, source, at + 6 * pitch), load(none, source, at + 7 * pitch)
+    for i in range(len(offset)):
+        a, above, below = to + offset[i], weight[i, 0], weight[i, 1]
+        _add(target, a, times(r0, above))
+        _add(target, a + stride, _blend(r1, above, r0, below))
+        _add(target, a + 2 * stride, _blend(r2, above, r1, below))
+        _add(target, a + 3 * stride, _blend(r3, above, r2, below))
+        _add(target, a + 4 * stride, _blend(r4, above, r3, below))
+        _add(target, a + 5 * stride, _blend(r5, above, r4, below))
+        _add(target, a + 6 * stride, _blend(r6, above, r5, below))
+        _add(target, a + 7 * stride, _blend(r7, above, r6, below))
+        _add(target, a + 8 * stride, times(r7, below))
 
 
 @njit(cache=True, nogil=True)
 def gather(source, top, left, path, cells, first, offset, weight, out):  # type: ignore[no-untyped-def]
     """Blur the plane that lies at (top, left) in `source` into `out`."""
-    stride, flat = source.shape[1], source.ravel()
-    room = 2 * (2 * _longest(path) + 1)
-    share, across = np.empty(room, np.float32), np.empty(room, np.float32)
-    own, value = np.empty((room, 2), np.int32), np.empty(room, np.float32)
-    sums = np.empty(CELL * CELL, np.float32)
+    stride, flat, target, w = source.shape[1], source.ravel(), out.ravel(), out.shape[1]
+    share, across, own, value = _scratch(path)
+    block = np.empty((ROWS, CELL), np.float32)
+    part = block.ravel()
     for k in range(len(cells)):
         y, x, height, width = cells[k]
-        start, i0, i1 = (y + top) * stride + x + left, first[k], first[k + 1]
-        if i0 == i1:
+        start = (y + top) * stride + x + left
+        places, sizes = offset[first[k] : first[k + 1]], weight[first[k] : first[k + 1]]
+        if len(places) == 0:
             total = np.float32(0)
             for i in range(_taps(path[k], out.shape, own, value, share, across)):
-                total += value[i] * flat[_place(own, i, start, stride, 1)]
+                total += value[i] * flat[start + own[i, 0] * stride + own[i, 1]]
             out[y, x] = total
-            continue
-        if max(height, width) > 8:
-            _gather_cell(16, flat, start, stride, offset, weight, i0, i1, sums)
-        elif max(height, width) > 4:
-            _gather_cell(8, flat, start, stride, offset, weight, i0, i1, sums)
-        else:
-            _gather_cell(4, flat, start, stride, offset, weight, i0, i1, sums)
-        for r in range(height):
-            for j in range(width):
-                out[y + r, x + j] = sums[r * CELL + j]
+        for r in range(0, height if len(places) > 0 else 0, ROWS):
+            at, to, rows = start + r * stride, (y + r) * w + x, min(ROWS, height - r)
+            if rows == ROWS and width == 16:
+                _gather_rows(zeros(16), flat, at, stride, places, sizes, target, to, w)
+            elif rows == ROWS and width == 8:
+                _gather_rows(zeros(8), flat, at, stride, places, sizes, target, to, w)
+            else:
+                _gather_rows(zeros(16), flat, at, stride, places, sizes, part, 0, CELL)
+                for i in range(rows):
+                    for j in range(width):
+                        out[y + r + i, x + j] = block[i, j]
 
 
 @njit(cache=True, nogil=True)
 def scatter(plane, path, cells, first, offset, weight, top, left, target):  # type: ignore[no-untyped-def]
     """The transpose of `gather`: add `plane`, along the paths, to the plane that lies at (top, left) in `target`."""
-    stride, flat = target.shape[1], target.ravel()
-    room = 2 * (2 * _longest(path) + 1)
-    share, across = np.empty(room, np.float32), np.empty(room, np.float32)
-    own, value = np.empty((room, 2), np.int32), np.empty(room, np.float32)
-    square = np.zeros((PITCH, PITCH), np.float32)
-    cell = square.ravel()
+    stride, flat, source, w = target.shape[1], target.ravel(), plane.ravel(), plane.shape[1]
+    share, across, own, value = _scratch(path)
+    block = np.empty((ROWS, CELL), np.float32)
+    part = block.ravel()
     for k in range(len(cells)):
         y, x, height, width = cells[k]
-        start, i0, i1 = (y + top) * stride + x + left, first[k], first[k + 1]
-        if i0 == i1:
+        start = (y + top) * stride + x + left
+        places, sizes = offset[first[k] : first[k + 1]], weight[first[k] : first[k + 1]]
+        if len(places) == 0:
             for i in range(_taps(path[k], plane.shape, own, value, share, across)):
-                flat[_place(own, i, start, stride, 1)] += value[i] * plane[y, x]
-            continue
-        square[SPREAD:-SPREAD, SPREAD:-SPREAD] = 0
-        square[SPREAD : SPREAD + height, SPREAD : SPREAD + width] = plane[y : y + height, x : x + width]
-        if max(height, width) > 8:
-            _scatter_cell(16, cell, start, stride, offset, weight, i0, i1, flat)
-        elif max(height, width) > 4:
-            _scatter_cell(8, cell, start, stride, offset, weight, i0, i1, flat)
-        else:
-            _scatter_cell(4, cell, start, stride, offset, weight, i0, i1, flat)
+                flat[start + own[i, 0] * stride + own[i, 1]] += value[i] * plane[y, x]
+        for r in range(0, height if len(places) > 0 else 0, ROWS):
+            at, to, rows = (y + r) * w + x, start + r * stride, min(ROWS, height - r)
+            if rows == ROWS and width == 16:
+                _scatter_rows(zeros(16), source, at, w, places, sizes, flat, to, stride)
+            elif rows == ROWS and width == 8:
+                _scatter_rows(zeros(8), source, at, w, places, sizes, flat, to, stride)
+            else:
+                block[:] = 0
+                for i in range(rows):
+                    for j in range(width):
+                        block[i, j] = plane[y + r + i, x + j]
+                _scatter_rows(zeros(16), part, 0, CELL, places, sizes, flat, to, stride)
