@@ -84,7 +84,7 @@ def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 
     h, w = field.shape[1:]
     cells, middle = cut_cells(field, np.float32(tolerance), smallest)
     reach = np.ceil(np.abs(middle[:, :2]) / 2 + np.abs(middle[:, 2:])).max(axis=0)
-    top, left = min(int(reach[0]), h), -(-min(int(reach[1]), w) // LINE) * LINE
+    top, left = min(int(reach[0]) + 1, h), -(-min(int(reach[1]) + 1, w) // LINE) * LINE
     lines = -(-(left + w + CELL + left) // LINE)  # a cell that the border cuts is worked on as a whole
     room = (top + h + CELL + top, (lines | 1) * LINE)
     first, offset, weight = render(middle, cells, (h, w), room[1])

@@ -14,7 +14,7 @@ from deblur.lanes import load, plus, store, times, zeros
 
 CELL = 16  # pixels: the largest cell; windows that start at multiples of it see the same cells
 SHORTEST = np.float32(0.01)  # pixels; a shorter path is a point: its weights would drown in rounding
-FINENESS = 4  # samples of a path per pixel of its length
+CHORDS = 64  # straight pieces of a bent path
 ROWS = 8  # of a cell that are in registers together
 NEAR = 6  # pairs of taps back in which the one above a tap is looked for
 
@@ -94,30 +94,46 @@ def _reach(p):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sample(p, along_x, n, share, across):  # type: ignore[no-untyped-def]
+def _walk(m0, c0, m1, c1, time, n, share, across):  # type: ignore[no-untyped-def]
+    """Spend `time` on the way from column m0 to m1, across from c0 to c1; each place shares it between two columns.
+
+    Exact: the integral of the hat of each column, and of the place across times that hat.
+    """
+    if m1 < m0:
+        m0, c0, m1, c1 = m1, c1, m0, c0
+    length = max(m1 - m0, 1e-6)
+    m1 = m0 + length
+    for k in range(max(int(np.floor(m0)), -n), min(int(np.floor(m1)) + 1, n) + 1):
+        area, middle = 1.0, 0.0
+        if k - 1 < m0 or k + 1 > m1:
+            t0, t1 = max(m0 - k, -1.0), min(m1 - k, 1.0)
+            area = (t1 - 0.5 * t1 * abs(t1)) - (t0 - 0.5 * t0 * abs(t0))
+            if area <= 0:
+                continue
+            middle = t1 * t1 * (0.5 - abs(t1) / 3) - t0 * t0 * (0.5 - abs(t0) / 3)
+            middle = min(max(middle / area, t0), t1)
+        part = time * area / length
+        share[k + n] += part
+        across[k + n] += part * (c0 + (c1 - c0) * (k + middle - m0) / length)
+
+
+@njit(cache=True, nogil=True)
+def _follow(p, along_x, n, share, across):  # type: ignore[no-untyped-def]
     """Follow the path: the share of time spent in each column -n..n, and the mean position across there.
 
     A blurred pixel collects what lies at minus the displacement: what will pass or has passed it.
     """
-    half = np.float32(0.5)
     a, c = (1, 0) if along_x else (0, 1)
-    count = 2 * n + 1
-    share[: count + 1] = 0
-    across[: count + 1] = 0
-    steps = 2 * FINENESS * n
-    one = np.float32(1) / np.float32(steps)
-    for i in range(steps):
-        s = (np.float32(i) + half) * one - half
-        bent = np.float32(4) * s * s
-        main = -(p[a] * s + p[a + 2] * bent) + np.float32(n)
-        side = -(p[c] * s + p[c + 2] * bent)
-        k = int(main)
-        f = main - np.float32(k)
-        share[k] += (np.float32(1) - f) * one
-        across[k] += (np.float32(1) - f) * one * side
-        share[k + 1] += f * one
-        across[k + 1] += f * one * side
-    for k in range(count):
+    share[: 2 * n + 1] = 0
+    across[: 2 * n + 1] = 0
+    parts = 1 if p[2] == 0 and p[3] == 0 else CHORDS
+    m0, c0 = 0.5 * p[a] - p[a + 2], 0.5 * p[c] - p[c + 2]
+    for i in range(1, parts + 1):
+        s = i / parts - 0.5
+        m1, c1 = -s * (p[a] + 4 * s * p[a + 2]), -s * (p[c] + 4 * s * p[c + 2])
+        _walk(m0, c0, m1, c1, 1 / parts, n, share, across)
+        m0, c0 = m1, c1
+    for k in range(2 * n + 1):
         if share[k] > 0:
             across[k] /= share[k]
 
@@ -131,7 +147,7 @@ def _taps(p, shape, offset, weight, share, across):  # type: ignore[no-untyped-d
         offset[0, 1] = 0
         weight[0] = 1
         return 1
-    _sample(p, along_x, n, share, across)
+    _follow(p, along_x, n, share, across)
     at = 0
     for k in range(2 * n + 1):
         if share[k] <= 0:
