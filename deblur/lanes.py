@@ -13,6 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, register_model
 
 
@@ -28,6 +29,11 @@ class Lanes(types.Type):
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, lanes: Lanes) -> None:
         super().__init__(manager, lanes, ir.VectorType(ir.FloatType(), lanes.count))
+
+
+def _check(array: Any) -> None:
+    if not (isinstance(array, types.Array) and array.dtype == types.float32 and array.layout == "C"):
+        raise TypingError(f"vectors are read from contiguous float32 arrays, not from {array}")
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any, count: int) -> Any:
@@ -49,6 +55,7 @@ def zeros(typing: Any, count: Any) -> Any:
 @intrinsic
 def load(typing: Any, like: Any, array: Any, index: Any) -> Any:
     """Read a vector, of as many lanes as `like` has, from a flat float32 array from `index` on."""
+    _check(array)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_place(context, builder, array, args[1], args[2], like.count), align=4)
@@ -59,6 +66,7 @@ def load(typing: Any, like: Any, array: Any, index: Any) -> Any:
 @intrinsic
 def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Write a vector to a flat float32 array from `index` on."""
+    _check(array)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _place(context, builder, array, args[0], args[1], lanes.count)

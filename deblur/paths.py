@@ -30,6 +30,7 @@ from deblur.types import Float
 
 NUMERICS_VERSION = 3
 LINE = 16  # pixels in a line of the cache: rows of an odd number of them don't crowd the same few places
+LONGEST = 4096  # pixels that a path may reach to a side
 TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
 
 
@@ -50,25 +51,32 @@ class Trails:
     weight: Float
 
     def blur(self, planes: Float) -> Float:
-        """Blur one plane (y, x), or several (c, y, x), contiguous float32, of the path's size."""
-        out, room = np.empty_like(planes), np.empty(self.room, np.float32)
-        for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
+        """Blur one plane (y, x), or several (c, y, x), of the path's size. Raises ArrayError for other shapes."""
+        out, room = np.empty(np.shape(planes), np.float32), np.empty(self.room, np.float32)
+        for plane, to in zip(self._each(planes), self._each(out), strict=True):
             extend(plane, *self.margin, room)
             gather(room, *self.margin, self.path, self.cells, self.first, self.offset, self.weight, to)
         return out
 
     def adjoint(self, planes: Float) -> Float:
         """The transpose of `blur`."""
-        out, room = np.empty_like(planes), np.empty(self.room, np.float32)
-        for plane, to in zip(planes.reshape(-1, *self.shape), out.reshape(-1, *self.shape), strict=True):
+        out, room = np.empty(np.shape(planes), np.float32), np.empty(self.room, np.float32)
+        for plane, to in zip(self._each(planes), self._each(out), strict=True):
             room[:] = 0
             scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, *self.margin, room)
             fold(room, *self.margin, to)
         return out
 
+    def _each(self, planes: Float) -> Float:
+        """Contiguous float32 planes (c, y, x); no copy where they are that already."""
+        if np.shape(planes)[-2:] != self.shape:
+            raise ArrayError(f"planes of shape {np.shape(planes)} don't fit a path of {self.shape}")
+        return np.ascontiguousarray(planes, np.float32).reshape(-1, *self.shape)
+
 
 def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 1) -> Trails:
-    """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes.
+    """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes,
+    for what isn't finite or reaches too far.
 
     `tolerance`: pixels by which a path may differ from its cell's; more of it is faster. `smallest`: side of the
     cells, 1, 4, 8 or 16, at which that no longer counts.
@@ -84,6 +92,8 @@ def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 
     h, w = field.shape[1:]
     cells, middle = cut_cells(field, np.float32(tolerance), smallest)
     reach = np.ceil(np.abs(middle[:, :2]) / 2 + np.abs(middle[:, 2:])).max(axis=0)
+    if reach.max() > LONGEST:
+        raise ArrayError(f"path reaches {reach.max():.0f} px to a side: no more than {LONGEST} is blur")
     top, left = min(int(reach[0]) + 1, h), -(-min(int(reach[1]) + 1, w) // LINE) * LINE
     lines = -(-(left + w + CELL + left) // LINE)  # a cell that the border cuts is worked on as a whole
     room = (top + h + CELL + top, (lines | 1) * LINE)
@@ -105,7 +115,7 @@ def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
     [0.25, 0.5, 0.25]
     """
     planes, ready = _checked(image, path)
-    return ready.blur(planes).reshape(np.shape(image))
+    return ready.blur(planes)
 
 
 def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -120,7 +130,7 @@ def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
     True
     """
     planes, ready = _checked(image, path)
-    return ready.adjoint(planes).reshape(np.shape(image))
+    return ready.adjoint(planes)
 
 
 def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
@@ -161,12 +171,12 @@ def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences
 
 
 def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:
-    """Contiguous float32 planes (c, y, x) and the path made ready, or ArrayError."""
-    planes = np.ascontiguousarray(image, np.float32)
+    """The image as float32 and the path made ready, or ArrayError."""
+    planes = np.asarray(image, np.float32)
     if planes.ndim not in (2, 3) or planes.size == 0:
         raise ArrayError(f"image of shape {planes.shape} can't be blurred: use (y, x) or (c, y, x)")
     if np.ndim(path) != 3 or np.shape(path)[1:] != planes.shape[-2:]:
         raise ArrayError(
             f"path of shape {np.shape(path)} doesn't fit the image: use {(2, *planes.shape[-2:])}"
         )
-    return planes.reshape(-1, *planes.shape[-2:]), trails(path)
+    return planes, trails(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 from deblur.lanes import load, plus, store, times, zeros
 
@@ -30,3 +31,8 @@ def test_lanes_give_the_bits_of_the_loop_and_touch_nothing_else(count: int, add:
     expected[1 : 1 + count] += weight * source[5 : 5 + count]
     add(source, 5, weight, target)  # type: ignore[operator]
     np.testing.assert_array_equal(target, expected)
+
+
+def test_other_arrays_are_refused() -> None:
+    with pytest.raises(TypingError, match="contiguous float32"):
+        _eight(np.zeros(40), 5, np.float32(1), np.zeros(40, np.float32))

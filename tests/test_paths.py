@@ -161,6 +161,14 @@ def test_planes_are_blurred_one_like_the_other() -> None:
     ready = trails(rng.normal(0, 4, (2, 20, 37)))
     np.testing.assert_array_equal(ready.blur(colour), np.stack([ready.blur(plane) for plane in colour]))
     np.testing.assert_array_equal(ready.adjoint(colour), np.stack([ready.adjoint(plane) for plane in colour]))
+    for kind in (
+        np.asfortranarray(colour[0]),
+        colour[0].astype(np.float64),
+        np.repeat(colour[0], 2, axis=1)[:, ::2],
+    ):
+        np.testing.assert_array_equal(ready.blur(kind), ready.blur(colour[0]))
+    with pytest.raises(ArrayError, match="planes"):
+        ready.blur(colour[0].T)
 
 
 def test_a_path_longer_than_the_plane_needs_no_more_room() -> None:
@@ -190,7 +198,7 @@ def test_exposure_path_trusts_the_surer_side() -> None:
 
 def test_wrong_arrays_are_refused_in_one_line() -> None:
     image = np.zeros((4, 5), np.float32)
-    for wrong in (np.zeros((2, 5, 4)), np.full((2, 4, 5), np.nan)):
+    for wrong in (np.zeros((2, 5, 4)), np.full((2, 4, 5), np.nan), np.full((2, 4, 5), 1e30)):
         with pytest.raises(ArrayError, match="path"):
             blur(image, wrong)
     with pytest.raises(ArrayError, match="image"):
