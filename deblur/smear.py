@@ -313,13 +313,14 @@ def gather(source, top, left, path, cells, first, offset, weight, out):  # type:
                 total += value[i] * flat[start + own[i, 0] * stride + own[i, 1]]
             out[y, x] = total
         for r in range(0, height if len(places) > 0 else 0, ROWS):
-            at, to, rows = start + r * stride, (y + r) * w + x, min(ROWS, height - r)
-            if rows == ROWS and width == 16:
-                _gather_rows(zeros(16), flat, at, stride, places, sizes, target, to, w)
-            elif rows == ROWS and width == 8:
-                _gather_rows(zeros(8), flat, at, stride, places, sizes, target, to, w)
+            at, rows = start + r * stride, min(ROWS, height - r)
+            whole = rows == ROWS and width & 7 == 0
+            sink, to, pitch = (target, (y + r) * w + x, w) if whole else (part, 0, CELL)
+            if width > 8:
+                _gather_rows(zeros(16), flat, at, stride, places, sizes, sink, to, pitch)
             else:
-                _gather_rows(zeros(16), flat, at, stride, places, sizes, part, 0, CELL)
+                _gather_rows(zeros(8), flat, at, stride, places, sizes, sink, to, pitch)
+            if not whole:
                 for i in range(rows):
                     for j in range(width):
                         out[y + r + i, x + j] = block[i, j]
@@ -340,14 +341,15 @@ def scatter(plane, path, cells, first, offset, weight, top, left, target):  # ty
             for i in range(_taps(path[k], plane.shape, own, value, share, across)):
                 flat[start + own[i, 0] * stride + own[i, 1]] += value[i] * plane[y, x]
         for r in range(0, height if len(places) > 0 else 0, ROWS):
-            at, to, rows = (y + r) * w + x, start + r * stride, min(ROWS, height - r)
-            if rows == ROWS and width == 16:
-                _scatter_rows(zeros(16), source, at, w, places, sizes, flat, to, stride)
-            elif rows == ROWS and width == 8:
-                _scatter_rows(zeros(8), source, at, w, places, sizes, flat, to, stride)
-            else:
+            to, rows = start + r * stride, min(ROWS, height - r)
+            whole = rows == ROWS and width & 7 == 0
+            if not whole:
                 block[:] = 0
                 for i in range(rows):
                     for j in range(width):
                         block[i, j] = plane[y + r + i, x + j]
-                _scatter_rows(zeros(16), part, 0, CELL, places, sizes, flat, to, stride)
+            spring, at, pitch = (source, (y + r) * w + x, w) if whole else (part, 0, CELL)
+            if width > 8:
+                _scatter_rows(zeros(16), spring, at, pitch, places, sizes, flat, to, stride)
+            else:
+                _scatter_rows(zeros(8), spring, at, pitch, places, sizes, flat, to, stride)
