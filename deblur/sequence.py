@@ -15,7 +15,8 @@ from deblur.light import Light, decode, luma, merge, resolve
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
+LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ def restore_window(
     unknown = (
         quality.clipped_at(frame, rules) if invalid is None else quality.clipped_at(frame, rules) | invalid
     )
-    trust = np.maximum(np.float32(0.3) * np.max(sure, axis=0), np.float32(0.02))
+    best = np.max(sure, axis=0)
+    trust = np.maximum(best, np.float32(LEAST_TRUST))
     trust[unknown] = 0
     records, planes = [], []
     for plane in frame:
@@ -116,8 +118,9 @@ def restore_window(
         planes.append(restored)
         records.append(record)
     image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
+    again = np.stack([model.apply(plane) for plane in image])
     weight, reason = quality.gate(
-        frame, image, path, np.max(sure, axis=0), beyond, noise=noise, invalid=invalid, rules=rules
+        frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
     return RestoredWindow(image, weight, reason, worst)
@@ -129,7 +132,7 @@ def restore(
     exposure_fraction: float | None = None,
     transfer: str = "auto",
     method: str = "variational",
-    motion_method: str = "accurate",
+    motion_method: str = "fast",
     settings: RestoreSettings | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.

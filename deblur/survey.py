@@ -22,7 +22,7 @@ from deblur.quality import confidence
 from deblur.trajectory import change_of_path, exposures
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
@@ -139,7 +139,7 @@ def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -
     """(t, 3, 2), see `Survey.shake`, run by run of linked frames."""
     out = np.zeros((len(linked), 3, 2), np.float32)
     start = 0
-    for end in np.flatnonzero(~np.array(linked)):
+    for end in np.flatnonzero(~np.array(linked)).tolist():
         run = slice(start, end)
         for t in range(start, end + 1):
             if start == end:

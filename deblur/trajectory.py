@@ -17,6 +17,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from deblur.deconv.model import AlongPath
@@ -68,8 +69,8 @@ def change_of_path(here: Float, there: Float, motion: Float, sure: Float, *, fra
         half = change / 2
         first, second = _along(path, half, here), _along(path, -half, brought)
         rest = _slopes(first) - _slopes(second)
-        turns = [_turn(path, half, here, k) + _turn(path, -half, brought, k) for k in range(2)]
-        turns += [-_slopes(side) for side in np.gradient(second)]
+        turns = [np.add(_turn(path, half, here, k), _turn(path, -half, brought, k)) for k in range(2)]
+        turns += [-_slopes(np.asarray(side, np.float32)) for side in np.gradient(second)]
         found, error = _least_squares(turns, rest, weight)
         if step < REGISTERED:
             shift -= found[2:]
@@ -93,8 +94,8 @@ def exposures(moves: Float, changes: Float, at: int, fraction: float) -> tuple[F
     """Path (2,) and bend (2,) of frame `at` of a run of frames, from what was measured between them.
 
     `moves`: (n, 2), how far the view moved from each of n + 1 frames to the next; `changes`: (n, 2), by how much the
-    next one's path is longer (`change_of_path`), NaN where unknown. The bend is what both ends of the path gain over its middle, as in
-    `deblur.paths`.
+    next one's path is longer (`change_of_path`), NaN where unknown. The bend is what both ends of the path gain over
+    its middle, as in `deblur.paths`.
 
     >>> steady = np.full((2, 2), 8, np.float32)
     >>> path, bend = exposures(steady, 0 * steady, 1, 0.5)
@@ -102,8 +103,8 @@ def exposures(moves: Float, changes: Float, at: int, fraction: float) -> tuple[F
     ([4.0, 4.0], [0.0, 0.0])
     """
     first, last = max(0, at - REACH), min(len(moves), at + REACH)
-    told = np.isfinite(changes[first:last]).all(axis=1)
-    mix = _mix(at - first, tuple(told.tolist()), round(float(fraction), 6))
+    told = [bool(np.isfinite(change).all()) for change in changes[first:last]]
+    mix = _mix(at - first, tuple(told), round(float(fraction), 6))
     path, bend = mix @ np.concatenate([moves[first:last], changes[first:last][told]])
     return path, bend
 
@@ -131,7 +132,7 @@ def _mix(before: int, told: tuple[bool, ...], fraction: float) -> Float:
     return np.asarray(np.array([slope[before], bend[before]]) @ trajectories, np.float32)
 
 
-def _functionals(time: Float, fraction: float) -> tuple[Float, Float, Float]:
+def _functionals(time: NDArray[np.float64], fraction: float) -> tuple[NDArray[np.float64], ...]:
     """Weights of the samples that give mean, path and bend over the exposure around time 0.
 
     Path and bend are those of the parabola d s + 4 b s² that fits best, s = time / fraction in [-1/2, 1/2].
@@ -161,12 +162,12 @@ def _brought(there: Float, flow: Float) -> Float:
     return np.asarray(map_coordinates(there, at, order=3, mode="nearest"), np.float32)
 
 
-def _along(path: Float, extra: Float, plane: Float) -> Float:
+def _along(path: Float, extra: NDArray[np.floating], plane: Float) -> Float:
     field = path + np.asarray(extra, np.float32)[:, None, None]
     return AlongPath(field, tolerance=TOLERANCE, smallest=8).apply(plane)
 
 
-def _turn(path: Float, extra: Float, plane: Float, axis: int) -> Float:
+def _turn(path: Float, extra: NDArray[np.floating], plane: Float, axis: int) -> Float:
     """How the slopes of `plane`, blurred along `path` + `extra`, change a pixel of path along `axis`."""
     half = np.zeros(2, np.float32)
     half[axis] = 0.5
