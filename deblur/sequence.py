@@ -12,8 +12,9 @@ from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
+from deblur.shutter import STRETCH, estimate_exposure_fraction
 from deblur.survey import Survey, dequantise, quantise, refine, survey
-from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
+from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
 
 NUMERICS_VERSION = 2
 
@@ -129,7 +130,8 @@ def restore(
     """Take the motion blur out of a stack of frames from one camera.
 
     `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
-    `exposure_fraction`: exposure time × frame rate, in (0, 1]. `transfer`: "srgb", "linear" or "auto" (8-bit
+    `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
+    (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
     `motion_method`: one from `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method
     goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
@@ -147,10 +149,14 @@ def restore(
     np.float32(0.0)
     """
     stack = _checked(frames)
-    fraction = _checked_fraction(exposure_fraction)
+    given = _checked_fraction(exposure_fraction)
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
+    exposure = given or estimate_exposure_fraction(
+        stack[:STRETCH], transfer=transfer, motion_method=motion_method
+    )
+    fraction = exposure.value
     found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
@@ -175,7 +181,14 @@ def restore(
         records.append(window.iterations)
     motion = np.where(found.linked[:, None, None, None], forward, -backward)
     return Restoration(
-        out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
+        out.reshape(np.shape(frames)),
+        weight,
+        reason,
+        motion,
+        fraction,
+        found.noise,
+        tuple(records),
+        exposure_uncertainty=exposure.uncertainty,
     )
 
 
@@ -211,11 +224,7 @@ def _checked(frames: NDArray[Any]) -> NDArray[Any]:
     return stack if stack.ndim == 4 else stack[:, None]
 
 
-def _checked_fraction(fraction: float | None) -> float:
-    if fraction is None:
-        raise ConfigError(
-            "exposure_fraction is missing: give exposure time * frame rate, such as 0.5 for 180°"
-        )
-    if not 0 < fraction <= 1:
+def _checked_fraction(fraction: float | None) -> Estimate | None:
+    if fraction is not None and not 0 < fraction <= 1:
         raise ConfigError(f"exposure_fraction is {fraction}: it must be above 0 and at most 1")
-    return float(fraction)
+    return None if fraction is None else Estimate(float(fraction), 0.0)

@@ -25,6 +25,7 @@ from deblur.survey import Survey, survey
 from deblur.types import Estimate, Float
 
 NUMERICS_VERSION = 2
+STRETCH = 16  # frames to estimate from: more would only cost time
 BOUNDS = (0.05, 1.0)
 SHARES = np.arange(1, 36, dtype=np.float32) * np.float32(0.04)  # beyond 1: a hand is faster in one frame
 REDUCED = 12.0  # pixels that the motion keeps at least where frames are reduced: that takes away noise

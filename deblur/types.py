@@ -68,6 +68,7 @@ class Restoration:
     `frames`: shape and dtype of the input. `weight`: (t, y, x) float32, 1 restored, 0 source kept.
     `reason`: (t, y, x) uint8, see `Reason`. `motion`: (t, 2, y, x) float32, pixels per frame interval.
     `noise`: (t,) float32, standard deviation as a fraction of full range. `iterations`: one record a frame.
+    `exposure_uncertainty`: standard, of an estimated `exposure_fraction`; 0 where it was given.
     """
 
     frames: NDArray[Any]
@@ -77,6 +78,7 @@ class Restoration:
     exposure_fraction: float
     noise: Float
     iterations: tuple[Iterations, ...]
+    exposure_uncertainty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
