@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.shutter import STRETCH, estimate_exposure_fraction
+from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
 
@@ -129,7 +130,7 @@ def restore(
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
-    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time.
     `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
     (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
@@ -137,6 +138,9 @@ def restore(
     goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
+
+    One frame alone is taken as a still that a shaking camera blurred everywhere alike: its PSF is found
+    blindly (`deblur.estimate_psf`) and returned as `psf`; `exposure_fraction` is then nan, `motion` zero.
 
     Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the
     opposite of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong
@@ -153,6 +157,8 @@ def restore(
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
+    if len(stack) == 1:
+        return _still(stack, light, np.shape(frames))
     exposure = given or estimate_exposure_fraction(
         stack[:STRETCH], transfer=transfer, motion_method=motion_method
     )
@@ -192,6 +198,27 @@ def restore(
     )
 
 
+def restored_still(codes: NDArray[Any], light: Light) -> tuple[NDArray[Any], RestoredStill]:
+    """One frame alone, (c, y, x) codes, restored and merged; the weights are those that it was merged with."""
+    found = restore_still(decode(codes, light))
+    found = replace(found, weight=stored_weight(found.weight))
+    return merge(codes, found.image, found.weight, light), found
+
+
+def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restoration:
+    image, found = restored_still(stack[0], light)
+    return Restoration(
+        image.reshape(shape),
+        found.weight[None],
+        found.reason[None],
+        np.zeros((1, 2, *found.weight.shape), np.float32),
+        float("nan"),
+        np.array([found.noise], np.float32),
+        (found.iterations,),
+        psf=found.psf,
+    )
+
+
 def stored_weight(weight: Float) -> Float:
     """Weights as they are stored, in steps of 1/255: an archive and `restore` merge with the same."""
     return np.asarray(np.rint(weight * np.float32(255)) / np.float32(255), np.float32)
@@ -216,8 +243,6 @@ def _checked(frames: NDArray[Any]) -> NDArray[Any]:
     stack = np.ascontiguousarray(frames)
     if stack.ndim not in (3, 4) or stack.size == 0:
         raise ArrayError(f"frames of shape {stack.shape} can't be restored: use (t, y, x) or (t, c, y, x)")
-    if len(stack) < 2:
-        raise ArrayError("one frame alone can't be restored yet: give at least two neighbouring frames")
     if stack.dtype.kind == "f" and not np.isfinite(stack).all():
         bad = int(np.flatnonzero(~np.isfinite(stack).reshape(len(stack), -1).all(axis=1))[0])
         raise ArrayError(f"frame {bad} holds NaN or infinity: fill what is unknown first")
