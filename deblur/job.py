@@ -162,7 +162,10 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
             progress(f"survey {store.id}", t + 1, count)
 
     found = survey(frames(), light=light, motion_method=method, gaps=gaps, fraction=fraction)
-    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
+    arrays = {
+        name: getattr(found, name)
+        for name in ("forward", "backward", "linked", "noise", "noise_curve", "shake")
+    }
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
     told["exposure"] = asdict(estimate) if estimate else None
     told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
