@@ -22,7 +22,7 @@ from deblur.types import Bytes, Float, Iterations, Reason
 
 NUMERICS_VERSION = 1
 SIDE = 384  # pixels of the part that the PSF is found in: more would only cost time
-SIZES = (31, 61, 121)  # of the PSF: the next one while it reaches the border of the last
+SIZES = (31, 61, 121)  # of the PSF: the next one while it reaches the border of the last and explains more
 RIM = 0.02  # share of the PSF in its outer ring that counts as reaching the border
 SHARP = (6.0, 4.0)  # pixels of a line as wide as the PSF: blur from here on, and sharp below
 COMPACT = (
@@ -64,34 +64,48 @@ def restore_still(frame: Float) -> RestoredStill:
     part = _part(light)
     if min(part.shape) < 2 * SIZES[0]:
         return nothing
-    psf = _psf(part)
+    psf = estimate_psf(part, size=SIZES[0])
     blurred = _ramp(extent(psf), SHARP) * _ramp(9 * float(uniform_filter(psf, 3).max()), COMPACT)
     if blurred == 0:
         return replace(nothing, psf=psf)
-    agreement = _ramp(_agreement(part, len(psf)), AGREE)
+    found = _with(frame, psf, noise)
+    for size in SIZES[1:]:
+        rim = len(found.psf) // 10 + 1
+        if found.psf[rim:-rim, rim:-rim].sum() > 1 - RIM or min(part.shape) < 3 * size:
+            break
+        larger = _with(frame, estimate_psf(part, size=size), noise)
+        if larger.weight.mean() < found.weight.mean():
+            break
+        found = larger
+    agreement = _ramp(_agreement(part, len(found.psf)), AGREE) * _ramp(float(found.weight.mean()), EVERYWHERE)
+    weight = np.asarray(found.weight * np.float32(blurred * agreement), np.float32)
+    weight[weight < 1 / 64] = 0
+    reason = found.reason
+    if blurred * agreement < 0.5:
+        doubt = Reason.STILL if blurred < agreement else Reason.UNCERTAIN
+        reason = np.where(reason == Reason.SATURATED, reason, np.uint8(doubt))
+    return replace(found, weight=weight, reason=reason)
+
+
+def _with(frame: Float, psf: Float, noise: float) -> RestoredStill:
+    """The frame restored with this PSF, and where that is to be believed if the PSF is."""
     rules = Gate()
-    model = Convolution(psf, (light.shape[0], light.shape[1]))
+    model = Convolution(psf, (frame.shape[1], frame.shape[2]))
     solved = [Sparse().solve(plane, model, noise=noise) for plane in frame]
     image, beyond = held(frame, np.stack([plane for plane, _ in solved]), noise=noise, rules=rules)
-    error = np.zeros_like(light)
+    error = np.zeros(frame.shape[1:], np.float32)
     for seen, sharp in zip(frame, image, strict=True):
-        again = model.filtered(model.placed(sharp))
-        error += (model.part(again) - seen) ** 2
+        error += (model.part(model.filtered(model.placed(sharp))) - seen) ** 2
     error = np.sqrt(uniform_filter(error / np.float32(len(frame)), 2 * rules.radius + 1).clip(0))
     residual = _ramp(error / np.float32(np.hypot(noise, rules.floor)), rules.residual)
     overshoot = _ramp(beyond, rules.overshoot)
-    clipped = uniform_filter(clipped_at(frame, rules).astype(np.float32), len(psf) | 1) > 1e-6
-    weight = residual * overshoot
+    clipped = uniform_filter(clipped_at(frame, rules).astype(np.float32), len(psf)) > 1e-6
+    weight = np.asarray(residual * overshoot, np.float32)
     weight[clipped] = 0
-    agreement = agreement * _ramp(float(weight.mean()), EVERYWHERE)
-    weight = np.asarray(weight * np.float32(blurred * agreement), np.float32)
-    weight[weight < 1 / 64] = 0
-    reason = np.full(light.shape, Reason.RESTORED, np.uint8)
+    reason = np.full(weight.shape, Reason.RESTORED, np.uint8)
     reason[residual < 0.5] = Reason.RESIDUAL
     reason[(overshoot < 0.5) & (overshoot < residual)] = Reason.OVERSHOOT
     reason[clipped] = Reason.SATURATED
-    if blurred * agreement < 0.5:
-        reason[~clipped] = Reason.STILL if blurred < agreement else Reason.UNCERTAIN
     worst = max((record for _, record in solved), key=lambda record: record.change)
     return RestoredStill(image, weight, reason, psf, noise, worst)
 
@@ -121,17 +135,6 @@ def _part(light: Float) -> Float:
             if edges > best:
                 best, found = edges, part
     return np.ascontiguousarray(found)
-
-
-def _psf(part: Float) -> Float:
-    """The PSF, as large as it needs to be."""
-    psf = estimate_psf(part, size=SIZES[0])
-    for size in SIZES[1:]:
-        ring = len(psf) // 10 + 1
-        if psf[ring:-ring, ring:-ring].sum() > 1 - RIM or min(part.shape) < 3 * size:
-            break
-        psf = estimate_psf(part, size=size)
-    return psf
 
 
 def _agreement(part: Float, size: int) -> float:
