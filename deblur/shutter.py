@@ -31,7 +31,7 @@ SHARES = np.arange(1, 36, dtype=np.float32) * np.float32(0.04)  # beyond 1: a ha
 REDUCED = 12.0  # pixels that the motion keeps at least where frames are reduced: that takes away noise
 SHORTEST = 3.0  # reduced pixels; a trough nearer than that is the edge's own width
 SHALLOWEST = -0.04  # correlation; a trough that is less deep is chance
-SMOOTH = 0.7  # reduced pixels: before the second derivative
+SMOOTH = (0.7, 1.2, 1.8)  # reduced pixels, before the second derivative: more where noise hides the trough
 AROUND = 2.0  # reduced pixels over which the direction of edges is averaged
 LOUDNESS = 8.0  # the same for their strength, so that a few strong edges don't decide alone
 BORDER = 8  # reduced pixels without a say: light came in from outside
@@ -86,27 +86,36 @@ def _share(blurred: Float, found: Survey, t: int) -> tuple[float, float] | None:
     motions, backs = [found.forward[t], found.backward[t]], [found.backward[t + 1], found.forward[t - 1]]
     one = np.float32(1 / found.reduction)
     sure = [confidence(m * one, b * one) for m, b in zip(motions, backs, strict=True)]
-    whole = exposure_path(motions, [1.0, -1.0], sure)
-    length = float(np.median(np.hypot(whole[0], whole[1])))
+    path = exposure_path(motions, [1.0, -1.0], sure)
+    length = float(np.median(np.hypot(path[0], path[1])))
     by = 1
     while by < found.reduction and length >= 2 * by * REDUCED:
         by *= 2
     plane = reduce(blurred, by)
-    fields = np.concatenate([whole / np.float32(by), np.max(sure, axis=0)[None]])
+    fields = np.concatenate([path / np.float32(by), np.max(sure, axis=0)[None]])
     fine = upsample(
         fields, factor=found.reduction // by, y0=0, x0=0, height=plane.shape[0], width=plane.shape[1]
     )
     if length / by < 2 * SHORTEST or min(plane.shape) < 6 * BORDER:
         return None
-    marks, weight = _marks(plane, np.ascontiguousarray(fine[:2]), fine[2])
-    echo = np.array([_echo(marks, weight, fine[:2], share) for share in SHARES])
-    echo[np.float32(length / by) * SHARES < SHORTEST] = 1
+    whole, sure = np.ascontiguousarray(fine[:2]), fine[2]
+    for smooth in SMOOTH:
+        share = _trough(*_marks(gaussian_filter(plane, smooth), whole, sure), whole, SHORTEST * by / length)
+        if share is not None:
+            return share, DOUBT * by / length
+    return None
+
+
+def _trough(marks: Float, weight: Float, whole: Float, least: float) -> float | None:
+    """The share at which the marks cancel most, beyond `least`; None where they hardly do."""
+    echo = np.array([_echo(marks, weight, whole, share) for share in SHARES])
+    echo[least > SHARES] = 1
     k = int(np.argmin(echo))
     if k in (0, len(SHARES) - 1) or echo[k - 1] == 1 or echo[k] > SHALLOWEST:
         return None
-    before, least, after = echo[k - 1 : k + 2]
-    shift = 0.5 * (before - after) / (before - 2 * least + after)
-    return float(SHARES[k]) + float(SHARES[0]) * float(shift), DOUBT * by / length
+    before, deepest, after = echo[k - 1 : k + 2]
+    shift = 0.5 * (before - after) / (before - 2 * deepest + after)
+    return float(SHARES[k]) + float(SHARES[0]) * float(shift)
 
 
 def _marks(plane: Float, whole: Float, sure: Float) -> tuple[Float, Float]:
@@ -114,9 +123,8 @@ def _marks(plane: Float, whole: Float, sure: Float) -> tuple[Float, Float]:
 
     Weight goes to edges that the motion crosses; those along it are as long as they are, whatever the exposure.
     """
-    smooth = gaussian_filter(plane, SMOOTH)
     second, along, across = (np.zeros_like(plane) for _ in range(3))
-    _derivatives(smooth, whole, second, along, across)
+    _derivatives(plane, whole, second, along, across)
     crossed, followed = gaussian_filter(along * along, AROUND), gaussian_filter(across * across, AROUND)
     weight = sure * (crossed / (crossed + followed + np.float32(1e-9))) ** 2
     inner = np.zeros(plane.shape, bool)
