@@ -242,9 +242,9 @@ def restore(
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Restore one sequence, without an orchestrator."""
+    """Restore one sequence, or one still that was shaken, without an orchestrator."""
     from deblur.config import parse_job, with_settings
-    from deblur.single import restore_file
+    from deblur.single import is_still, restore_file, restore_picture
     from deblur.terminal import progress_bars
 
     told = {
@@ -259,6 +259,12 @@ def restore(
         parse_job({"archive": ".", "sources": [told], "cluster": cluster}, name="restore"),
         dict(map(_setting, change or ())),
     )
+    if is_still(config.sources[0]):
+        if report is not None:
+            raise ConfigError(f"--report {report}: a still has no report; leave it out")
+        found = restore_picture(config.sources[0], output)
+        typer.echo(json.dumps(found) if as_json else found["line"])
+        return
     with progress_bars(quiet=as_json) as progress:
         outcomes = restore_file(config, output, report=report, progress=progress)
     _report(outcomes, as_json)

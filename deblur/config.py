@@ -158,7 +158,7 @@ archive = "archive"             # made if it isn't there; sources are never chan
 [[sources]]                     # as many as you like
 path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF stack, .npy, Zarr; relative to this file
 # id = "north-camera"           # name in the archive; default: from the path
-# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1), unless the files tell
+# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
 # frame_rate = 25.0             # frames a second, unless the files tell
 # exposure_time = 0.01          # seconds, unless the files tell
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear

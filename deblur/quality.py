@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter
 
 from deblur.types import Bool, Bytes, Float, Reason
@@ -78,10 +79,10 @@ def gate(
     rest = np.maximum(_power(again - blurred, rules) - np.float32(noise**2), 0)
     share = np.sqrt(rest / (_power(restored - blurred, rules) + least_change))
     factors = (
-        (Reason.STILL, _ramp(length, rules.path)),
-        (Reason.UNCERTAIN, _ramp(doubt, rules.consistency)),
+        (Reason.STILL, ramp(length, rules.path)),
+        (Reason.UNCERTAIN, ramp(doubt, rules.consistency)),
         (Reason.RESIDUAL, 1 / (1 + (share / np.float32(rules.residual)) ** 3)),
-        (Reason.OVERSHOOT, _ramp(beyond, rules.overshoot)),
+        (Reason.OVERSHOOT, ramp(beyond, rules.overshoot)),
     )
     weight = np.ones_like(sure)
     least = np.full_like(sure, 0.5)
@@ -105,9 +106,9 @@ def _power(planes: Float, rules: Gate) -> Float:
     return np.asarray(uniform_filter(mean, 4 * rules.radius + 1, mode="nearest"), np.float32)
 
 
-def _ramp(value: Float, ends: tuple[float, float]) -> Float:
+def ramp(value: NDArray[np.floating] | float, ends: tuple[float, float]) -> Float:
     """1 at ends[0], 0 at ends[1], smooth between."""
-    t = np.clip((value - np.float32(ends[1])) / np.float32(ends[0] - ends[1]), 0, 1)
+    t = np.clip((np.asarray(value, np.float32) - np.float32(ends[1])) / np.float32(ends[0] - ends[1]), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
+from deblur.shutter import STRETCH, estimate_exposure_fraction
+from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
-from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
+from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
 
 NUMERICS_VERSION = 3
 LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
@@ -137,13 +139,17 @@ def restore(
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
-    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
-    `exposure_fraction`: exposure time × frame rate, in (0, 1]. `transfer`: "srgb", "linear" or "auto" (8-bit
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time.
+    `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
+    (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
     `motion_method`: one from `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method
     goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
+
+    One frame alone is taken as a still that a shaking camera blurred everywhere alike: its PSF is found
+    blindly (`deblur.estimate_psf`) and returned as `psf`; `exposure_fraction` is then nan, `motion` zero.
 
     Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the
     opposite of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong
@@ -156,10 +162,16 @@ def restore(
     np.float32(0.0)
     """
     stack = _checked(frames)
-    fraction = _checked_fraction(exposure_fraction)
+    given = _checked_fraction(exposure_fraction)
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
+    if len(stack) == 1:
+        return _still(stack, light, np.shape(frames))
+    exposure = given or estimate_exposure_fraction(
+        stack[:STRETCH], transfer=transfer, motion_method=motion_method
+    )
+    fraction = exposure.value
     found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
@@ -186,7 +198,35 @@ def restore(
         records.append(window.iterations)
     motion = np.where(found.linked[:, None, None, None], forward, -backward)
     return Restoration(
-        out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
+        out.reshape(np.shape(frames)),
+        weight,
+        reason,
+        motion,
+        fraction,
+        found.noise,
+        tuple(records),
+        exposure_uncertainty=exposure.uncertainty,
+    )
+
+
+def restored_still(codes: NDArray[Any], light: Light) -> tuple[NDArray[Any], RestoredStill]:
+    """One frame alone, (c, y, x) codes, restored and merged; the weights are those that it was merged with."""
+    found = restore_still(decode(codes, light))
+    found = replace(found, weight=stored_weight(found.weight))
+    return merge(codes, found.image, found.weight, light), found
+
+
+def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restoration:
+    image, found = restored_still(stack[0], light)
+    return Restoration(
+        image.reshape(shape),
+        found.weight[None],
+        found.reason[None],
+        np.zeros((1, 2, *found.weight.shape), np.float32),
+        float("nan"),
+        np.array([found.noise], np.float32),
+        (found.iterations,),
+        psf=found.psf,
     )
 
 
@@ -219,19 +259,13 @@ def _checked(frames: NDArray[Any]) -> NDArray[Any]:
     stack = np.ascontiguousarray(frames)
     if stack.ndim not in (3, 4) or stack.size == 0:
         raise ArrayError(f"frames of shape {stack.shape} can't be restored: use (t, y, x) or (t, c, y, x)")
-    if len(stack) < 2:
-        raise ArrayError("one frame alone can't be restored yet: give at least two neighbouring frames")
     if stack.dtype.kind == "f" and not np.isfinite(stack).all():
         bad = int(np.flatnonzero(~np.isfinite(stack).reshape(len(stack), -1).all(axis=1))[0])
         raise ArrayError(f"frame {bad} holds NaN or infinity: fill what is unknown first")
     return stack if stack.ndim == 4 else stack[:, None]
 
 
-def _checked_fraction(fraction: float | None) -> float:
-    if fraction is None:
-        raise ConfigError(
-            "exposure_fraction is missing: give exposure time * frame rate, such as 0.5 for 180°"
-        )
-    if not 0 < fraction <= 1:
+def _checked_fraction(fraction: float | None) -> Estimate | None:
+    if fraction is not None and not 0 < fraction <= 1:
         raise ConfigError(f"exposure_fraction is {fraction}: it must be above 0 and at most 1")
-    return float(fraction)
+    return None if fraction is None else Estimate(float(fraction), 0.0)

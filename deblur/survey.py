@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
-from deblur.estimate import noise_level
+from deblur.estimate import noise_curve, noise_level
 from deblur.light import Light, decode, luma
 from deblur.motion import estimate_motion, estimate_motion_pair
 from deblur.motion.pyramid import reduce, upsample
@@ -27,6 +27,7 @@ LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, c
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
+CURVE_SIDE = 512  # the same for how it grows with the light, which takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Survey:
     `reduction`: the power of two by which frames were reduced. `forward`, `backward`: (t, 2, h, w) float32, motion
     from each frame to the next and to the previous one, on the reduced grid, in full-resolution pixels; zero where
     there is none. `linked`: (t,) bool, whether a frame and the next one show the same scene, neighbours in time.
-    `noise`: (t,) float32, standard deviation in linear light. `longest`: the longest displacement found, in pixels.
+    `noise`: (t,) float32, standard deviation in linear light. `noise_curve`: (t, 2) float32, gain and floor of its
+    variance as a line over the light (`deblur.estimate.noise_curve`). `longest`: the longest displacement found, in pixels.
     `shake`: (t, 3, 2) float32, (dy, dx) in pixels: what the path that the next frame suggests lacks everywhere, what
     the one that the previous frame suggests does, because the camera's speed during the exposure was not its mean speed
     between frames, and the bend of the path (`deblur.trajectory`); zero when no exposure was given.
@@ -49,6 +51,7 @@ class Survey:
     noise: Float
     longest: float
     shake: Float
+    noise_curve: Float
 
 
 def reduction_for(height: int, width: int) -> int:
@@ -85,6 +88,7 @@ def survey(
     backward: list[Float] = []
     linked: list[bool] = []
     noise: list[float] = []
+    curves: list[tuple[float, float]] = []
     moves: list[Float] = []  # of the view as a whole, to the next frame
     changes: list[Float] = []  # of the path, to the next frame's
     lit: Float | None = None  # the previous frame, reduced, in linear light
@@ -101,6 +105,8 @@ def survey(
             )
         reduced = reduce(luma(frame, light), factor)
         noise.append(_noise(frame, light))
+        curve = noise_curve(_middle(frame, light, CURVE_SIDE))
+        curves.append((curve.gain, curve.floor))
         nothing = np.zeros((2, *reduced.shape), np.float32)
         forward.append(nothing)
         backward.append(nothing)
@@ -132,7 +138,8 @@ def survey(
     shakes = np.zeros((len(linked), 3, 2), np.float32)
     if fraction is not None and moves:
         shakes = _shakes(np.array(moves), np.array(changes), linked, fraction)
-    return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest, shakes)
+    levels, lines = np.array(noise, np.float32), np.array(curves, np.float32)
+    return Survey(factor, *fields, np.array(linked), levels, longest, shakes, lines)
 
 
 def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> Float:
@@ -184,7 +191,11 @@ def dequantise(stored: NDArray[np.int16]) -> Float:
 
 
 def _noise(frame: NDArray[Any], light: Light) -> float:
-    _, height, width = frame.shape
-    y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
-    crop = decode(frame[:, y : y + NOISE_SIDE, x : x + NOISE_SIDE], light)
+    crop = _middle(frame, light, NOISE_SIDE)
     return float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
+
+
+def _middle(frame: NDArray[Any], light: Light, side: int) -> Float:
+    """Linear light of the middle of a frame, at most `side` wide and high."""
+    y, x = (max(0, (n - side) // 2) for n in frame.shape[1:])
+    return decode(frame[:, y : y + side, x : x + side], light)

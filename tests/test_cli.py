@@ -283,7 +283,6 @@ def test_restore_to_zarr_is_the_run_itself(deblur: Command, finished: Path, tmp_
 @pytest.mark.parametrize(
     ("output", "options", "fault"),
     [
-        ("out", [], "exposure fraction unknown"),
         ("out", ["-e", "1.5"], "exposure_fraction"),
         ("out", ["-e", "-1"], "exposure_fraction"),
         ("out", ["-e", "0.5", "--set", "restore.nonsense=1"], "restore.nonsense: no such setting"),
