@@ -144,6 +144,7 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
         "method": job.motion.method,
         "light": asdict(light),
         "fraction": fraction,
+        "readout": source.readout,
     }
     if store.has_survey() and store.survey_attrs()["identity"] == identity:
         return
@@ -155,7 +156,12 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
             progress(f"survey {store.id}", t + 1, count)
 
     found = survey(
-        frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels), fraction=fraction
+        frames(),
+        light=light,
+        motion_method=job.motion.method,
+        gaps=_gaps(pixels),
+        fraction=fraction,
+        readout=source.readout,
     )
     arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}

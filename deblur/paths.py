@@ -30,6 +30,7 @@ from deblur.types import Float
 
 NUMERICS_VERSION = 2
 TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
+SHORTEST = 0.25  # intervals: motion against a rolling shutter can't make the time between frames shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +135,51 @@ def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
     return blur(spot, path)
 
 
-def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences: Sequence[Float]) -> Float:
+def exposure_path(
+    motions: Sequence[Float],
+    scales: Sequence[float],
+    confidences: Sequence[Float],
+    *,
+    row_time: float = 0.0,
+) -> Float:
     """The path over one exposure from the motion to each neighbour: their mean, weighted by trust in each.
 
     `motions`: (2, y, x) each, pixels to that neighbour; `scales`: exposure time / signed time to that
     neighbour; `confidences`: (y, x) each, in [0, 1]. The weights are the cubes of the confidences: two
     equally sure sides are averaged, and at an occlusion the side that sees the pixel wins. Where no side is
     sure, all count alike.
+
+    `row_time`: how many frame intervals a row is seen after the one above it: 0 for a global shutter,
+    readout / height of the whole frame for a rolling one. What moves down by d rows is then seen d row times
+    later in the next frame, and its own exposure lasts longer by the same ratio: at an even speed the two
+    cancel, and the path is the same as that of a global shutter. Only where the speed changes do the sides
+    span unlike times; the speed at the row's own time is then the line through both.
     """
-    weights = [confidence**3 + np.float32(1e-3) for confidence in confidences]
+    spans: list[Any] = [np.float32(1) for _ in motions]
+    if row_time:
+        spans = [elapsed(m, np.copysign(row_time, scale)) for m, scale in zip(motions, scales, strict=True)]
+    weights = [(sure**3 + np.float32(1e-3)) / span for sure, span in zip(confidences, spans, strict=True)]
     total = np.sum(weights, axis=0, dtype=np.float32)
     path = np.zeros_like(motions[0])
-    for motion, scale, weight in zip(motions, scales, weights, strict=True):
-        path += motion * (np.float32(scale) * weight / total)
+    down = np.zeros_like(total)  # rows per interval
+    for motion, scale, weight, span in zip(motions, scales, weights, spans, strict=True):
+        share = np.float32(scale) * weight / total / span
+        path += motion * share
+        down += motion[0] * (share / np.float32(abs(scale)))
+    if row_time:
+        path /= np.maximum(1 - down * np.float32(row_time), np.float32(SHORTEST))
     return path
+
+
+def elapsed(motion: Float, row_time: float) -> Float:
+    """Frame intervals (y, x) between the two sightings that `motion`, (2, y, x), connects.
+
+    `row_time`: as for `exposure_path`, negative for motion to the previous frame.
+
+    >>> elapsed(np.full((2, 1, 1), 10, np.float32), 0.01).round(3).tolist()
+    [[1.1]]
+    """
+    return np.asarray(np.maximum(1 + motion[0] * np.float32(row_time), np.float32(SHORTEST)), np.float32)
 
 
 def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:

@@ -12,6 +12,7 @@ from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
+from deblur.motion.rolling import check_readout, motion_per_interval
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
 
@@ -75,11 +76,13 @@ def restore_window(
     settings: RestoreSettings,
     invalid: Bool | None = None,
     shake: tuple[float, float] = (0.0, 0.0),
+    row_time: float = 0.0,
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks.
+    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks;
+    `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
@@ -94,7 +97,9 @@ def restore_window(
         return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
-    path = paths.exposure_path([n.motion for n in neighbours], [n.scale for n in neighbours], sure)
+    path = paths.exposure_path(
+        [n.motion for n in neighbours], [n.scale for n in neighbours], sure, row_time=row_time
+    )
     path += np.array(shake, np.float32)[:, None, None]
     model = AlongPath(path)
     rules = quality.Gate()
@@ -124,6 +129,7 @@ def restore(
     transfer: str = "auto",
     method: str = "variational",
     motion_method: str = "accurate",
+    readout: float = 0.0,
     settings: RestoreSettings | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
@@ -131,10 +137,12 @@ def restore(
     `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
     `exposure_fraction`: exposure time × frame rate, in (0, 1]. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
-    `motion_method`: one from `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method
-    goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
-    where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
-    so. The whole frame is one window: an archive job computes the same from tiles.
+    `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
+    fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
+    `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method goes before `method`.
+    Every frame is restored along the path that the motion to its neighbours gives; where the evidence is weak
+    a pixel keeps its source value, and `weight` and `reason` of the result say so. The whole frame is one
+    window: an archive job computes the same from tiles.
 
     Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the
     opposite of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong
@@ -147,11 +155,12 @@ def restore(
     np.float32(0.0)
     """
     stack = _checked(frames)
-    fraction = _checked_fraction(exposure_fraction)
+    fraction, rows = _checked_fraction(exposure_fraction), stack.shape[2]
+    row_time = check_readout(readout) / rows
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
-    found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
+    found = survey(stack, light=light, motion_method=motion_method, fraction=fraction, readout=readout)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
     weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
@@ -169,11 +178,17 @@ def restore(
             noise=float(found.noise[t]),
             settings=chosen,
             shake=(float(found.shake[t, 0]), float(found.shake[t, 1])),
+            row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(codes, window.image, weight[t], light)
         records.append(window.iterations)
-    motion = np.where(found.linked[:, None, None, None], forward, -backward)
+    motion = np.stack([
+        motion_per_interval(there, readout=readout, rows=rows)
+        if linked
+        else -motion_per_interval(back, readout=readout, rows=rows, step=-1)
+        for there, back, linked in zip(forward, backward, found.linked, strict=True)
+    ])  # fmt: skip
     return Restoration(
         out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
     )

@@ -67,14 +67,15 @@ def survey(
     motion_method: str,
     gaps: Sequence[bool] | None = None,
     fraction: float | None = None,
+    readout: float = 0.0,
 ) -> Survey:
     """Survey a sequence.
 
-    `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the
-    reduced ones held. `gaps[t]`: frames t
-    and t + 1 are further apart in time than one frame interval, so they are not linked. `fraction`: exposure time ×
-    frame rate; without it the paths are not known and `shake` stays zero. Raises ArrayError for no frame or unlike
-    ones.
+    `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the reduced ones
+    held. `gaps[t]`: frames t and t + 1 are further apart in time than one frame interval, so they are not
+    linked. `fraction`: exposure time × frame rate; without it the paths are not known and `shake` stays zero.
+    `readout`: of a rolling shutter, as a fraction of the frame interval. Raises ArrayError for no frame or
+    unlike ones.
 
     >>> rng = np.random.default_rng(0)
     >>> view = rng.random((1, 64, 80), np.float32)
@@ -89,12 +90,13 @@ def survey(
     lights: list[Float] = []  # reduced, in linear light: of the last three frames
     found: list[Float] = []
     previous: Float | None = None
-    factor = 0
+    factor, row_time = 0, 0.0
     shape: tuple[int, ...] | None = None
     for index, frame in enumerate(frames):
         if shape is None:
             shape = frame.shape
             factor = reduction_for(*shape[-2:])
+            row_time = readout / shape[-2]
         elif frame.shape != shape:
             raise ArrayError(
                 f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size"
@@ -115,9 +117,13 @@ def survey(
         if fraction is not None:
             lights = [*lights[-1:], reduce(decode(frame, light).mean(axis=0), factor)]
             if index > 0:
-                found.append(_shake(lights[0], index - 1, forward, backward, linked, fraction, factor))
+                found.append(
+                    _shake(lights[0], index - 1, forward, backward, linked, fraction, factor, row_time)
+                )
     if fraction is not None and lights:
-        found.append(_shake(lights[-1], len(linked) - 1, forward, backward, linked, fraction, factor))
+        found.append(
+            _shake(lights[-1], len(linked) - 1, forward, backward, linked, fraction, factor, row_time)
+        )
     if shape is None:
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
@@ -155,6 +161,7 @@ def _shake(
     linked: list[bool],
     fraction: float,
     factor: int,
+    row_time: float,
 ) -> Float:
     """What the path of frame `t` lacks as a whole, in full-resolution pixels; `seen`: its reduced light."""
     one = np.float32(1 / factor)
@@ -170,7 +177,8 @@ def _shake(
     if not motions:
         return np.zeros(2, np.float32)
     sure = [confidence(motion, back) for motion, back in zip(motions, backs, strict=True)]
-    return shake(seen, exposure_path(motions, scales, sure), np.max(sure, axis=0)) * np.float32(factor)
+    path = exposure_path(motions, scales, sure, row_time=row_time * factor)
+    return shake(seen, path, np.max(sure, axis=0)) * np.float32(factor)
 
 
 def refine(

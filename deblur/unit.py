@@ -245,7 +245,13 @@ def _restore_tile(
             beside.append(Neighbour(light(other), motion(there, t), motion(back, other), scale))
     shaken = (float(context.shake[t, 0]), float(context.shake[t, 1]))
     return restore_window(
-        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None, shake=shaken
+        light(t),
+        tuple(beside),
+        noise=float(context.noise[t]),
+        settings=p.restore,
+        invalid=None,
+        shake=shaken,
+        row_time=p.readout / context.sequence.source.header.shape[1],
     )
 
 
