@@ -23,7 +23,7 @@ from deblur.quality import confidence
 from deblur.shake import shake
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
