@@ -102,10 +102,9 @@ def test_the_survey_follows_a_strip() -> None:
 
 
 @methods
-@pytest.mark.parametrize("seed", range(3))
-def test_too_little_overlap_is_a_cut(method: str, seed: int) -> None:
-    scene = photograph(520, 520, seed)
-    a, b, _, _ = flown(scene, (160, 200), 0.8, 0.02, 0.0, 2.0 * seed)
+@pytest.mark.parametrize("heading", [0.0, 2.0, 4.0])
+def test_too_little_overlap_is_a_cut(method: str, heading: float) -> None:
+    a, b, _, _ = flown(SCENE, (160, 200), 0.8, 0.02, 0.0, heading)
     motion = estimate_motion_pair(a, b, method=method)
     assert motion.cut
     assert not motion.confidence.any()
