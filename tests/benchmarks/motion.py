@@ -8,7 +8,7 @@ what is left of it without the fifth of the pixels that estimate_motion_pair tru
 --blurred: sharp frames at a high rate; 11 are averaged every 12, and motion between two such frames is compared
 with DIS chained over the sharp ones between them (itself good to 2 px; "sharp" rows: the two middle frames, as if
 nothing were blurred; a blurred frame shows the mean place of a thing, and a shaking camera was elsewhere in
-mid-exposure: the sharp rows shifted by that alone are 2.1 px off). --rolling: rolling-shutter triplets, brought
+mid-exposure, so no two-frame method can reach the sharp rows). --rolling: rolling-shutter triplets, brought
 to one time by the measured motion. --pictures: every field in Middlebury's colour wheel, the truth beside it.
 Peers: OpenCV DIS medium, and scikit-image TV-L1 without --quick, where they are installed (extra "bench").
 """
