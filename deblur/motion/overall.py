@@ -43,8 +43,8 @@ def likeness(one: Float, other: Float, field: Float) -> tuple[float, float]:
 
 
 def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    power = float(np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
-    return float(np.vdot(a, b)) / power if power > 0 else 0.0
+    both, *power = (float(np.sum(p * q, dtype=np.float64)) for p, q in ((a, b), (a, a), (b, b)))
+    return both / float(np.sqrt(power[0] * power[1])) if min(power) > 0 else 0.0
 
 
 def affine(one: Float, other: Float) -> Float | None:
@@ -69,16 +69,18 @@ def affine(one: Float, other: Float) -> Float | None:
 
 def _starts(one: Float, other: Float, turn: float) -> list[tuple[float, Float]]:
     """The best shifts after a turn (radians): how well what overlaps correlates, and the field (2, y, x)."""
-    middle = (np.array(one.shape) - 1) / 2
-    places = np.moveaxis(np.indices(one.shape), 0, -1) - middle
-    turned = places @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    away = np.ascontiguousarray(np.moveaxis(turned - places, -1, 0), np.float32)
+    y, x = (np.arange(n)[:, None] - (n - 1) / 2 for n in one.shape)
+    away = np.stack(_turned(y, x.T, turn)) - np.stack(np.broadcast_arrays(y, x.T))
+    away = np.ascontiguousarray(away, np.float32)
     seen, inside = warp(other, away)
     found = []
-    for score, shift in _shifts(one, seen, inside.astype(np.float32)):
-        turned_shift = shift @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        found.append((score, away + turned_shift.astype(np.float32)[:, None, None]))
+    for score, (dy, dx) in _shifts(one, seen, inside.astype(np.float32)):
+        found.append((score, away + np.array(_turned(dy, dx, turn), np.float32)[:, None, None]))
     return found
+
+
+def _turned(y: Any, x: Any, turn: float) -> tuple[Any, Any]:
+    return np.cos(turn) * y + np.sin(turn) * x, np.cos(turn) * x - np.sin(turn) * y
 
 
 def _shifts(one: Float, other: Float, seen: Float) -> list[tuple[float, NDArray[np.int64]]]:
@@ -126,11 +128,13 @@ def _refined(one: Float, other: Float, start: Float) -> Float:
         light = np.stack([np.ones_like(rest), moved[inside]])  # the second frame may be brighter
         columns = np.concatenate([dy * shapes[:, inside], dx * shapes[:, inside], light])
         off = rest - np.median(rest)
+        columns, rest = columns.astype(np.float64), rest.astype(np.float64)
         weighted = columns / (1 + np.square(off / (np.median(np.abs(off)) + np.float32(NOISE))))
-        matrix = (weighted @ columns.T).astype(np.float64)
+        matrix = np.einsum("in,jn->ij", weighted, columns)  # no BLAS: the same bits on any number of threads
         matrix[np.diag_indices(len(matrix))] += 1e-6 * np.trace(matrix)
-        step = np.linalg.solve(matrix, (weighted @ rest).astype(np.float64))[:6].reshape(2, 3)
-        field -= np.tensordot(step.astype(np.float32), shapes, 1)
+        step = np.linalg.solve(matrix, np.einsum("in,n->i", weighted, rest))[:6].reshape(2, 3)
+        for plane, (fixed, down, right) in zip(field, step.astype(np.float32), strict=True):
+            plane -= fixed + down * y[:, None] + right * x
         if np.abs(step).max() < SETTLED:
             break
     return field
