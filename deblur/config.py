@@ -66,7 +66,10 @@ class Source(Section):
 
 
 class MotionSettings(Section):
-    method: str = Field(default="accurate", description="a name from deblur.motion.METHODS")
+    method: str = Field(
+        default="fast",
+        description="a name from deblur.motion.METHODS; frames restored with 'accurate' are no better",
+    )
 
 
 class RestoreOptions(Section):
@@ -168,7 +171,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
 
 [motion]
-# method = "accurate"
+# method = "fast"
 
 [restore]
 # method = "richardson_lucy"

@@ -144,7 +144,6 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
         "method": job.motion.method,
         "light": asdict(light),
         "fraction": fraction,
-        "readout": source.readout,
     }
     if store.has_survey() and store.survey_attrs()["identity"] == identity:
         return
@@ -156,16 +155,12 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
             progress(f"survey {store.id}", t + 1, count)
 
     found = survey(
-        frames(),
-        light=light,
-        motion_method=job.motion.method,
-        gaps=_gaps(pixels),
-        fraction=fraction,
-        readout=source.readout,
+        frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels), fraction=fraction
     )
     arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
-    told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
+    reach = np.hypot(found.shake[..., 0], found.shake[..., 1])
+    told["shaken"] = float((reach[:, :2].max(axis=1) + 2 * reach[:, 2]).max())
     fields = [
         [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
         for t in range(count)

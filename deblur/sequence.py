@@ -16,7 +16,8 @@ from deblur.motion.rolling import check_readout, motion_per_interval
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
+LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,15 @@ class Neighbour:
 
     `frame`: (c, y, x) linear light. `motion`: (2, y, x) pixels, from the frame to restore to this one;
     `back`: from this one to the frame to restore, on this one's grid. `scale`: exposure time / signed time
-    to this frame: +fraction for the next frame, -fraction for the previous one.
+    to this frame: +fraction for the next frame, -fraction for the previous one. `lack`: (dy, dx), pixels that the path
+    which this neighbour suggests lacks (`Survey.shake`).
     """
 
     frame: Float
     motion: Float
     back: Float
     scale: float
+    lack: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +78,13 @@ def restore_window(
     noise: float,
     settings: RestoreSettings,
     invalid: Bool | None = None,
-    shake: tuple[float, float] = (0.0, 0.0),
+    bend: tuple[float, float] = (0.0, 0.0),
     row_time: float = 0.0,
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks;
+    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle;
     `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
@@ -98,15 +101,22 @@ def restore_window(
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
     path = paths.exposure_path(
-        [n.motion for n in neighbours], [n.scale for n in neighbours], sure, row_time=row_time
+        [n.motion for n in neighbours],
+        [n.scale for n in neighbours],
+        sure,
+        [n.lack for n in neighbours],
+        row_time=row_time,
     )
-    path += np.array(shake, np.float32)[:, None, None]
+    if any(bend):
+        bent = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
+        path = np.concatenate([path, bent])
     model = AlongPath(path)
     rules = quality.Gate()
     unknown = (
         quality.clipped_at(frame, rules) if invalid is None else quality.clipped_at(frame, rules) | invalid
     )
-    trust = quality.steadiness([n.motion * np.float32(n.scale) for n in neighbours], path)
+    best = np.max(sure, axis=0)
+    trust = np.maximum(best, np.float32(LEAST_TRUST))
     trust[unknown] = 0
     records, planes = [], []
     for plane in frame:
@@ -115,8 +125,9 @@ def restore_window(
         planes.append(restored)
         records.append(record)
     image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
+    again = np.stack([model.apply(plane) for plane in image])
     weight, reason = quality.gate(
-        frame, image, path, np.max(sure, axis=0), beyond, noise=noise, invalid=invalid, rules=rules
+        frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
     return RestoredWindow(image, weight, reason, worst)
@@ -128,7 +139,7 @@ def restore(
     exposure_fraction: float | None = None,
     transfer: str = "auto",
     method: str = "variational",
-    motion_method: str = "accurate",
+    motion_method: str = "fast",
     readout: float = 0.0,
     settings: RestoreSettings | None = None,
 ) -> Restoration:
@@ -139,10 +150,10 @@ def restore(
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
     `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
     fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
-    `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method goes before `method`.
-    Every frame is restored along the path that the motion to its neighbours gives; where the evidence is weak
-    a pixel keeps its source value, and `weight` and `reason` of the result say so. The whole frame is one
-    window: an archive job computes the same from tiles.
+    `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method
+    goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
+    where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
+    so. The whole frame is one window: an archive job computes the same from tiles.
 
     Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the
     opposite of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong
@@ -160,7 +171,7 @@ def restore(
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
-    found = survey(stack, light=light, motion_method=motion_method, fraction=fraction, readout=readout)
+    found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
     weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
@@ -169,15 +180,17 @@ def restore(
     for t, codes in enumerate(stack):
         beside = []
         if found.linked[t]:
-            beside.append(Neighbour(decode(stack[t + 1], light), forward[t], backward[t + 1], fraction))
+            frame = decode(stack[t + 1], light)
+            beside.append(Neighbour(frame, forward[t], backward[t + 1], fraction, vector(found.shake[t, 0])))
         if t > 0 and found.linked[t - 1]:
-            beside.append(Neighbour(decode(stack[t - 1], light), backward[t], forward[t - 1], -fraction))
+            frame = decode(stack[t - 1], light)
+            beside.append(Neighbour(frame, backward[t], forward[t - 1], -fraction, vector(found.shake[t, 1])))
         window = restore_window(
             decode(codes, light),
             tuple(beside),
             noise=float(found.noise[t]),
             settings=chosen,
-            shake=(float(found.shake[t, 0]), float(found.shake[t, 1])),
+            bend=vector(found.shake[t, 2]),
             row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
@@ -192,6 +205,11 @@ def restore(
     return Restoration(
         out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
     )
+
+
+def vector(pair: Float) -> tuple[float, float]:
+    """(dy, dx) as plain numbers."""
+    return float(pair[0]), float(pair[1])
 
 
 def stored_weight(weight: Float) -> Float:

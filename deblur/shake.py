@@ -1,8 +1,6 @@
-"""What a shaking camera added to the path of a whole frame: two numbers, found on the reduced frame.
+"""How a path has to change to explain one frame best, from that frame alone.
 
-Motion between frames says how far the camera went from one exposure to the next, not how fast it was during
-this one; a hand changes its speed in between. So the measured path is moved as a whole until it explains the
-frame best: an image with few, sharp edges is found for the present path and shocked a little (Osher & Rudin
+An image with few, sharp edges is found for the present path, shocked a little (Osher & Rudin
 1990, doi:10.1137/0727053; Cho & Lee 2009, doi:10.1145/1661412.1618491), and a Gauss-Newton step on the slopes
 of its blur says where the path should go. Blurring the plainly restored image again would be content with any
 path; the sharpened edges are not.
@@ -27,21 +25,6 @@ PUSH = 2.5  # steps are too short by about this: the image still remembers the p
 LONGEST_STEP = 1.0  # reduced pixels
 LEAST_PATH = 1.0  # reduced pixels; shorter blur says nothing about its length
 BORDER = 8  # reduced pixels without a say: light came in from outside
-
-
-def shake(blurred: Float, path: Float, sure: Float) -> Float:
-    """The (dy, dx), in pixels, that the path of the whole frame lacks.
-
-    `blurred`: (y, x), a reduced frame in linear light; `path`: (2, y, x), its measured path in reduced pixels;
-    `sure`: (y, x), trust in that, in [0, 1]. Zero where there is too little blur or too few edges to tell.
-
-    >>> shake(np.zeros((40, 40), np.float32), np.zeros((2, 40, 40), np.float32), np.ones((40, 40))).tolist()
-    [0.0, 0.0]
-    """
-    along = [np.zeros_like(path) for _ in range(2)]
-    for k in range(2):
-        along[k][k] = 1
-    return explain(blurred, path, sure, along)
 
 
 def explain(blurred: Float, path: Float, sure: Float, along: list[Float]) -> Float:

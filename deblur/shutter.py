@@ -23,7 +23,7 @@ LONGEST_PATH = 7.0  # reduced pixels; longer blur is looked at on a smaller fram
 
 
 def estimate_exposure_fraction(
-    frames: NDArray[Any], *, transfer: str = "auto", motion_method: str = "accurate"
+    frames: NDArray[Any], *, transfer: str = "auto", motion_method: str = "fast"
 ) -> Estimate:
     """Exposure time × frame rate of a stack of frames from one camera, with its standard uncertainty.
 

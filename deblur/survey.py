@@ -18,16 +18,14 @@ from deblur.estimate import noise_level
 from deblur.light import Light, decode, luma
 from deblur.motion import estimate_motion, estimate_motion_pair
 from deblur.motion.pyramid import reduce, upsample
-from deblur.paths import exposure_path
 from deblur.quality import confidence
-from deblur.shake import shake
+from deblur.trajectory import change_of_path, exposures
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
-SHAKIEST = 2.0  # a frame's path may be off by this times the change of speed between frames
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
 
 
@@ -39,8 +37,9 @@ class Survey:
     from each frame to the next and to the previous one, on the reduced grid, in full-resolution pixels; zero where
     there is none. `linked`: (t,) bool, whether a frame and the next one show the same scene, neighbours in time.
     `noise`: (t,) float32, standard deviation in linear light. `longest`: the longest displacement found, in pixels.
-    `shake`: (t, 2) float32, (dy, dx) in pixels that the path measured for a frame lacks everywhere, because the
-    camera's speed during the exposure was not its mean speed between frames; zero when no exposure was given.
+    `shake`: (t, 3, 2) float32, (dy, dx) in pixels: what the path that the next frame suggests lacks everywhere, what
+    the one that the previous frame suggests does, because the camera's speed during the exposure was not its mean speed
+    between frames, and the bend of the path (`deblur.trajectory`); zero when no exposure was given.
     """
 
     reduction: int
@@ -67,15 +66,14 @@ def survey(
     motion_method: str,
     gaps: Sequence[bool] | None = None,
     fraction: float | None = None,
-    readout: float = 0.0,
 ) -> Survey:
     """Survey a sequence.
 
-    `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the reduced ones
-    held. `gaps[t]`: frames t and t + 1 are further apart in time than one frame interval, so they are not
-    linked. `fraction`: exposure time × frame rate; without it the paths are not known and `shake` stays zero.
-    `readout`: of a rolling shutter, as a fraction of the frame interval. Raises ArrayError for no frame or
-    unlike ones.
+    `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the
+    reduced ones held. `gaps[t]`: frames t
+    and t + 1 are further apart in time than one frame interval, so they are not linked. `fraction`: exposure time ×
+    frame rate; without it the paths are not known and `shake` stays zero. Raises ArrayError for no frame or unlike
+    ones.
 
     >>> rng = np.random.default_rng(0)
     >>> view = rng.random((1, 64, 80), np.float32)
@@ -87,16 +85,16 @@ def survey(
     backward: list[Float] = []
     linked: list[bool] = []
     noise: list[float] = []
-    lights: list[Float] = []  # reduced, in linear light: of the last three frames
-    found: list[Float] = []
+    moves: list[Float] = []  # of the view as a whole, to the next frame
+    changes: list[Float] = []  # of the path, to the next frame's
+    lit: Float | None = None  # the previous frame, reduced, in linear light
     previous: Float | None = None
-    factor, row_time = 0, 0.0
+    factor = 0
     shape: tuple[int, ...] | None = None
     for index, frame in enumerate(frames):
         if shape is None:
             shape = frame.shape
             factor = reduction_for(*shape[-2:])
-            row_time = readout / shape[-2]
         elif frame.shape != shape:
             raise ArrayError(
                 f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size"
@@ -115,70 +113,45 @@ def survey(
                 backward[index] = pair.backward * np.float32(factor)
         previous = reduced
         if fraction is not None:
-            lights = [*lights[-1:], reduce(decode(frame, light).mean(axis=0), factor)]
-            if index > 0:
-                found.append(
-                    _shake(lights[0], index - 1, forward, backward, linked, fraction, factor, row_time)
-                )
-    if fraction is not None and lights:
-        found.append(
-            _shake(lights[-1], len(linked) - 1, forward, backward, linked, fraction, factor, row_time)
-        )
+            light_here = reduce(decode(frame, light).mean(axis=0), factor)
+            if lit is not None:
+                moves.append(np.median(forward[index - 1], axis=(1, 2)))
+                changes.append(np.full(2, np.nan, np.float32))
+                if linked[index - 1]:
+                    flow, back = (
+                        field / np.float32(factor) for field in (forward[index - 1], backward[index])
+                    )
+                    sure = confidence(flow, back)
+                    change = change_of_path(lit, light_here, flow, sure, fraction=fraction)
+                    changes[-1] = change * np.float32(factor)
+            lit = light_here
     if shape is None:
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
     longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    shakes = np.zeros((len(linked), 2), np.float32)
-    if found:
-        shakes = _held(np.array(found, np.float32), _unsteadiness(*fields, linked, np.float32(fraction or 0)))
+    shakes = np.zeros((len(linked), 3, 2), np.float32)
+    if fraction is not None and moves:
+        shakes = _shakes(np.array(moves), np.array(changes), linked, fraction)
     return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest, shakes)
 
 
-def _unsteadiness(forward: Float, backward: Float, linked: list[bool], fraction: np.float32) -> Float:
-    """(t,): by how many pixels the paths that the two neighbours suggest differ; 0 with one neighbour."""
-    both = np.array(linked) & np.array([False, *linked[:-1]])
-    gaps = np.zeros(len(linked), np.float32)
-    for t in np.flatnonzero(both):
-        gaps[t] = np.hypot(*np.median(forward[t] + backward[t], axis=(1, 2))) * fraction
-    return gaps
-
-
-def _held(shakes: Float, gaps: Float) -> Float:
-    """No shake beyond `SHAKIEST` times the unsteadiness around its frame: a steady camera's path is believed."""
-    padded = np.pad(gaps, 1)
-    around = np.max([padded[:-2], padded[1:-1], padded[2:]], axis=0) * np.float32(SHAKIEST)
-    size = np.hypot(shakes[:, 0], shakes[:, 1])
-    return np.asarray(
-        shakes * np.minimum(1, around / np.maximum(size, np.float32(1e-6)))[:, None], np.float32
-    )
-
-
-def _shake(
-    seen: Float,
-    t: int,
-    forward: list[Float],
-    backward: list[Float],
-    linked: list[bool],
-    fraction: float,
-    factor: int,
-    row_time: float,
-) -> Float:
-    """What the path of frame `t` lacks as a whole, in full-resolution pixels; `seen`: its reduced light."""
-    one = np.float32(1 / factor)
-    motions, scales, backs = [], [], []
-    if linked[t]:
-        motions, scales, backs = [forward[t] * one], [fraction], [backward[t + 1] * one]
-    if t > 0 and linked[t - 1]:
-        motions, scales, backs = (
-            [*motions, backward[t] * one],
-            [*scales, -fraction],
-            [*backs, forward[t - 1] * one],
-        )
-    if not motions:
-        return np.zeros(2, np.float32)
-    sure = [confidence(motion, back) for motion, back in zip(motions, backs, strict=True)]
-    path = exposure_path(motions, scales, sure, row_time=row_time * factor)
-    return shake(seen, path, np.max(sure, axis=0)) * np.float32(factor)
+def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> Float:
+    """(t, 3, 2), see `Survey.shake`, run by run of linked frames."""
+    out = np.zeros((len(linked), 3, 2), np.float32)
+    start = 0
+    for end in np.flatnonzero(~np.array(linked)).tolist():
+        run = slice(start, end)
+        for t in range(start, end + 1):
+            if start == end:
+                break
+            path, bend = exposures(moves[run], changes[run], t - start, fraction)
+            if t < end:
+                out[t, 0] = path - np.float32(fraction) * moves[t]
+            if t > start:
+                out[t, 1] = path - np.float32(fraction) * moves[t - 1]
+            out[t, 2] = bend
+        start = end + 1
+    return out
 
 
 def refine(
