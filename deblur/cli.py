@@ -234,6 +234,9 @@ def restore(
     ] = None,
     frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
+    readout: Annotated[
+        float, typer.Option(help="Rolling shutter: time from first row to last / frame interval.")
+    ] = 0.0,
     transfer: Annotated[str, typer.Option(help="auto, srgb or linear.")] = "auto",
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a job file.")
@@ -252,6 +255,7 @@ def restore(
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,
+        "readout": readout,
         "transfer": transfer,
     }
     cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}

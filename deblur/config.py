@@ -48,6 +48,12 @@ class Source(Section):
     exposure_fraction: float | None = Field(
         default=None, gt=0, le=1, description="exposure time × frame rate; 360° shutter = 1"
     )
+    readout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="rolling shutter: time from the first row to the last / frame interval; 0: global shutter",
+    )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
 
@@ -161,6 +167,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
 # frame_rate = 25.0             # frames a second, unless the files tell
 # exposure_time = 0.01          # seconds, unless the files tell
+# readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
 
 [motion]

@@ -32,6 +32,7 @@ NUMERICS_VERSION = 3
 LINE = 16  # pixels in a line of the cache: rows of an odd number of them don't crowd the same few places
 LONGEST = 4096  # pixels that a path may reach to a side
 TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
+SHORTEST = 0.25  # intervals: motion against a rolling shutter can't make the time between frames shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ def exposure_path(
     scales: Sequence[float],
     confidences: Sequence[Float],
     lacks: Sequence[tuple[float, float]] | None = None,
+    *,
+    row_time: float = 0.0,
 ) -> Float:
     """The path over one exposure from the motion to each neighbour: their mean, weighted by trust in each.
 
@@ -167,17 +170,42 @@ def exposure_path(
     neighbour suggests. The weights are the cubes of the confidences: two
     equally sure sides are averaged, and at an occlusion the side that sees the pixel wins. Where no side is
     sure, all count alike.
+
+    `row_time`: how many frame intervals a row is seen after the one above it: 0 for a global shutter,
+    readout / height of the whole frame for a rolling one. What moves down by d rows is then seen d row times
+    later in the next frame, and its own exposure lasts longer by the same ratio: at an even speed the two
+    cancel, and the path is the same as that of a global shutter. Only where the speed changes do the sides
+    span unlike times; the speed at the row's own time is then the line through both.
     """
-    weights = [confidence**3 + np.float32(1e-3) for confidence in confidences]
+    spans: list[Any] = [np.float32(1) for _ in motions]
+    if row_time:
+        spans = [elapsed(m, np.copysign(row_time, scale)) for m, scale in zip(motions, scales, strict=True)]
+    weights = [(sure**3 + np.float32(1e-3)) / span for sure, span in zip(confidences, spans, strict=True)]
     total = np.sum(weights, axis=0, dtype=np.float32)
     path = np.zeros_like(motions[0])
-    for motion, scale, weight, lack in zip(
-        motions, scales, weights, lacks or [(0.0, 0.0)] * len(motions), strict=True
+    down = np.zeros_like(total)  # rows per interval
+    for motion, scale, weight, lack, span in zip(
+        motions, scales, weights, lacks or [(0.0, 0.0)] * len(motions), spans, strict=True
     ):
         share = weight / total
         for k in range(2):
-            path[k] += share * (np.float32(scale) * motion[k] + np.float32(lack[k]))
+            path[k] += share * (np.float32(scale) * motion[k] / span + np.float32(lack[k]))
+        if row_time:
+            down += share * (np.float32(np.sign(scale)) * motion[0] / span)
+    if row_time:
+        path /= np.maximum(1 - down * np.float32(row_time), np.float32(SHORTEST))
     return path
+
+
+def elapsed(motion: Float, row_time: float) -> Float:
+    """Frame intervals (y, x) between the two sightings that `motion`, (2, y, x), connects.
+
+    `row_time`: as for `exposure_path`, negative for motion to the previous frame.
+
+    >>> elapsed(np.full((2, 1, 1), 10, np.float32), 0.01).round(3).tolist()
+    [[1.1]]
+    """
+    return np.asarray(np.maximum(1 + motion[0] * np.float32(row_time), np.float32(SHORTEST)), np.float32)
 
 
 def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:

@@ -69,6 +69,7 @@ class Parameters:
     restore_version: int
     restore_halo: int
     outputs: tuple[str, ...]
+    readout: float = 0.0
 
     def dump(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,7 +77,7 @@ class Parameters:
     @classmethod
     def load(cls, raw: Mapping[str, Any]) -> Parameters:
         return cls(
-            **{field.name: raw[field.name] for field in fields(cls)}
+            **{field.name: raw[field.name] for field in fields(cls) if field.name in raw}
             | {
                 "light": Light(**raw["light"]),
                 "exposure": Exposure(**raw["exposure"]),
@@ -93,7 +94,7 @@ class Parameters:
         """The parameters that decide this stage's bits, given the bits of the stage before it."""
         whole = self.dump()
         mine = ("window", "reduction", "light", "motion_method", "motion_version", "motion_halo", "outputs")
-        later = ("window", "light", "exposure", "restore", "restore_version", "restore_halo")
+        later = ("window", "light", "exposure", "restore", "restore_version", "restore_halo", "readout")
         return {key: whole[key] for key in (mine if stage == "motion" else later)}
 
 
@@ -221,6 +222,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
             restore_halo(settings, longest_path) + reach, CELL
         ),  # windows see the frame's cells
         outputs=job.outputs,
+        readout=source.readout,
     )
     shape = pixels.shape
     cost = project(shape, pixels.header.dtype, job, parameters)

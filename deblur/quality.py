@@ -44,6 +44,9 @@ def confidence(motion: Float, back: Float) -> Float:
     0 where the motion leaves the frame. The check of Sundaram, Brox & Keutzer 2010
     (doi:10.1007/978-3-642-15549-9_32).
 
+    Not `deblur.motion.consistency.confidence_of`, which ranks pixels by error with the help of the images: on
+    real frames gating by that restored 0.03 to 0.09 dB less, in these units the same, at the price of images.
+
     >>> still = np.zeros((2, 4, 5), np.float32)
     >>> confidence(still, still).min()
     np.float32(1.0)

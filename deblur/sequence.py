@@ -12,6 +12,7 @@ from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
+from deblur.motion.rolling import check_readout, motion_per_interval
 from deblur.shutter import STRETCH, estimate_exposure_fraction
 from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
@@ -80,11 +81,13 @@ def restore_window(
     settings: RestoreSettings,
     invalid: Bool | None = None,
     bend: tuple[float, float] = (0.0, 0.0),
+    row_time: float = 0.0,
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle.
+    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle;
+    `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
@@ -100,7 +103,11 @@ def restore_window(
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
     path = paths.exposure_path(
-        [n.motion for n in neighbours], [n.scale for n in neighbours], sure, [n.lack for n in neighbours]
+        [n.motion for n in neighbours],
+        [n.scale for n in neighbours],
+        sure,
+        [n.lack for n in neighbours],
+        row_time=row_time,
     )
     if any(bend):
         bent = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
@@ -135,6 +142,7 @@ def restore(
     transfer: str = "auto",
     method: str = "variational",
     motion_method: str = "fast",
+    readout: float = 0.0,
     settings: RestoreSettings | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
@@ -143,7 +151,9 @@ def restore(
     `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
     (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
-    `motion_method`: one from `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method
+    `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
+    fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
+    `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method
     goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
@@ -163,6 +173,8 @@ def restore(
     """
     stack = _checked(frames)
     given = _checked_fraction(exposure_fraction)
+    rows = stack.shape[2]
+    row_time = check_readout(readout) / rows
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
@@ -192,11 +204,17 @@ def restore(
             noise=float(found.noise[t]),
             settings=chosen,
             bend=vector(found.shake[t, 2]),
+            row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(codes, window.image, weight[t], light)
         records.append(window.iterations)
-    motion = np.where(found.linked[:, None, None, None], forward, -backward)
+    motion = np.stack([
+        motion_per_interval(there, readout=readout, rows=rows)
+        if linked
+        else -motion_per_interval(back, readout=readout, rows=rows, step=-1)
+        for there, back, linked in zip(forward, backward, found.linked, strict=True)
+    ])  # fmt: skip
     return Restoration(
         out.reshape(np.shape(frames)),
         weight,

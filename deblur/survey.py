@@ -22,7 +22,7 @@ from deblur.quality import confidence
 from deblur.trajectory import change_of_path, exposures
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px

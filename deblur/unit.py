@@ -248,7 +248,12 @@ def _restore_tile(
             to, fro = motion(there, t), motion(back, other)
             beside.append(Neighbour(light(other), to, fro, scale, vector(shake[side])))
     return restore_window(
-        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, bend=vector(shake[2])
+        light(t),
+        tuple(beside),
+        noise=float(context.noise[t]),
+        settings=p.restore,
+        bend=vector(shake[2]),
+        row_time=p.readout / context.sequence.source.header.shape[1],
     )
 
 
