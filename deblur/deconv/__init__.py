@@ -18,6 +18,7 @@ from deblur.types import Float
 
 METHODS: dict[str, Solver | Sparse | Wiener] = {
     "variational": Variational(),
+    "fast": Variational(iterations=14, regularisation=0.12),
     "richardson_lucy": RichardsonLucy(),
     "sparse": Sparse(),
     "wiener": Wiener(),
