@@ -50,6 +50,10 @@ class Source(Section):
     )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
+    camera: str = Field(default="", description="which camera took it; the catalog finds sequences by it")
+    metadata: dict[str, str | float | bool] = Field(
+        default={}, description="whatever else the catalog should find sequences by"
+    )
 
     @model_validator(mode="after")
     def _within_a_frame(self) -> Source:
@@ -123,6 +127,20 @@ class Cluster(Section):
         return self
 
 
+class Publication(Section):
+    """Which finished runs readers see at once, and which wait for `deblur promote`."""
+
+    by: Literal["quality", "person"] = Field(
+        default="quality", description="'quality': runs that pass the gate; 'person': none by itself"
+    )
+    quality: float = Field(
+        default=0.0, ge=0, le=1, description="least share of pixels restored or needing nothing"
+    )
+    drop: float = Field(
+        default=0.1, ge=0, le=1, description="how much lower than the published run's that share may be"
+    )
+
+
 class JobConfig(Section):
     """A whole job.
 
@@ -141,6 +159,7 @@ class JobConfig(Section):
     )
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
+    publish: Publication = Publication()
 
     @property
     def digest(self) -> str:
@@ -158,6 +177,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1), unless the files tell
 # frame_rate = 25.0             # frames a second, unless the files tell
 # exposure_time = 0.01          # seconds, unless the files tell
+# camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
 
 [motion]
@@ -179,6 +199,11 @@ memory = "4 GiB"                # per worker; a plan over it is refused
 [cluster]
 kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
 # workers = 4                   # default: one a core
+
+[publish]
+# by = "quality"                # "person": every run waits for `deblur promote`
+# quality = 0.0                 # least share of pixels restored or needing nothing; below it a run waits
+# drop = 0.1                    # how much lower than the published run's that share may be
 """
 
 
@@ -253,7 +278,7 @@ def _fault(error: Any) -> str:
 
 
 def _known() -> list[str]:
-    models = (JobConfig, Source, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    models = (JobConfig, Source, MotionSettings, RestoreOptions, Tiling, Limits, Cluster, Publication)
     return [key for model in models for key in model.model_fields]
 
 

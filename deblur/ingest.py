@@ -138,6 +138,7 @@ def _copied(
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
         told = {"source": source.model_dump(mode="json"), "fingerprint": print_, "largest": copy.largest}
+        told["modified"] = min(path.stat().st_mtime for path in _paths(source, reader))
         return writer.finish(metadata={"deblur": told}), tuple(copy.broken)
 
 
@@ -198,10 +199,17 @@ class _Copy:
 
 def fingerprint(source: Source, reader: Reader) -> str:
     """Tells a changed source from an unchanged one without decoding it: names, sizes, times of change."""
-    files = [reader.file(index) for index in range(len(reader.frames))]
-    paths = [path for path in files if path is not None] or _files_of(Path(source.path))
-    stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
+    stats = [
+        (path.name, stat.st_size, stat.st_mtime_ns)
+        for path in _paths(source, reader)
+        for stat in [path.stat()]
+    ]
     return digest_of([reader.header.name, stats])
+
+
+def _paths(source: Source, reader: Reader) -> list[Path]:
+    files = [reader.file(index) for index in range(len(reader.frames))]
+    return [path for path in files if path is not None] or _files_of(Path(source.path))
 
 
 def _files_of(path: Path) -> list[Path]:

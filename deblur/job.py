@@ -18,6 +18,7 @@ from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
+from deblur.judge import summarise, waits
 from deblur.outcome import Outcome, Sequence
 from deblur.plan import (
     STAGES,
@@ -31,18 +32,20 @@ from deblur.plan import (
     source_light,
     units,
 )
-from deblur.provenance import numerics_class, write_run_record
+from deblur.provenance import has_record, numerics_class, write_run_record
 from deblur.store import (
     Archive,
     RunSpec,
     RunStore,
     SequenceStore,
     SourceStore,
+    held_back,
     levels_for,
     publish_run,
     verify_run,
 )
 from deblur.store.durable import digest_of
+from deblur.store.publish import Action
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import survey
 from deblur.unit import Task
@@ -89,21 +92,31 @@ def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
 
 
 def plan(
-    job: JobConfig, sequences: list[Sequence], *, progress: Progress = silent, check: bool = False
+    job: JobConfig,
+    sequences: list[Sequence],
+    *,
+    action: Action = "publish",
+    progress: Progress = silent,
+    check: bool = False,
 ) -> list[Outcome]:
-    """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes."""
+    """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes.
+
+    `action`: what publishing will be called; a run that a person took back is not computed for it.
+    """
     archive = Archive.open(job.archive)
-    outcomes = [_planned(job, archive, sequence, progress) for sequence in sequences]
+    outcomes = [_planned(job, archive, sequence, action, progress) for sequence in sequences]
     _raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
     if not check:
         return outcomes
     from deblur.probe import seconds_per_megapixel
 
     speed = seconds_per_megapixel(job.restore.method)
-    return [_checked(outcome, archive, job, speed) if outcome.plan else outcome for outcome in outcomes]
+    return [_checked(outcome, archive, job, speed) if outcome.sound else outcome for outcome in outcomes]
 
 
-def _planned(job: JobConfig, archive: Archive, sequence: Sequence, progress: Progress) -> Outcome:
+def _planned(
+    job: JobConfig, archive: Archive, sequence: Sequence, action: Action, progress: Progress
+) -> Outcome:
     if sequence.error:
         return Outcome(sequence)
     store = archive.sequence(sequence.id)
@@ -113,7 +126,8 @@ def _planned(job: JobConfig, archive: Archive, sequence: Sequence, progress: Pro
     except DeblurError as error:
         return Outcome(sequence, error=error)
     before = store.current()
-    return Outcome(sequence, planned, before if before != planned.run else None)
+    kept = "" if before == planned.run else held_back(store, planned.run, action=action)
+    return Outcome(sequence, planned, before if before != planned.run else None, kept=kept)
 
 
 def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str, float]) -> Outcome:
@@ -301,30 +315,35 @@ def verify(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
 def _verified(outcome: Outcome, archive: Archive) -> Outcome:
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    if store.current() == outcome.plan.run:
-        return outcome  # verified before it was published; a night with nothing new reads nothing
+    if store.current() == outcome.plan.run or has_record(store.run(outcome.plan.run)):
+        return outcome  # verified before its record was written; a night with nothing new reads nothing
     return replace(outcome, problems=tuple(map(str, verify_run(store.run(outcome.plan.run)))))
 
 
-def publish(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
-    """Write the run record and switch `current.json` to the run, for runs that passed."""
+def publish(job: JobConfig, outcomes: list[Outcome], *, action: Action = "publish") -> list[Outcome]:
+    """Write the run record and switch `current.json` to the run, for runs that passed and needn't wait."""
     archive = Archive.open(job.archive)
-    return [_published(outcome, archive, job) if outcome.sound else outcome for outcome in outcomes]
+    return [_published(o, archive, job, action) if o.sound else o for o in outcomes]
 
 
-def _published(outcome: Outcome, archive: Archive, job: JobConfig) -> Outcome:
+def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Action) -> Outcome:
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    if store.current() == outcome.plan.run:
+    before = store.current()
+    if before == outcome.plan.run:
         return replace(outcome, published=True)
     try:
         with store.lease().held() as lease:
             done = store.run(outcome.plan.run)
-            _record(done, store, job, outcome.parent)
-            publish_run(store, done, lease.token or 0)
+            if not has_record(done):
+                _record(done, store, job, outcome.parent)
+            found = summarise(done)
+            waiting = waits(found, summarise(store.run(before)) if before else None, job.publish)
+            if not waiting:
+                publish_run(store, done, lease.token or 0, action=action, summary=found.dump())
     except DeblurError as error:
         return replace(outcome, error=error)
-    return replace(outcome, published=True)
+    return replace(outcome, published=not waiting, waiting=waiting)
 
 
 def _record(done: RunStore, store: SequenceStore, job: JobConfig, parent: str | None) -> None:

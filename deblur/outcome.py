@@ -45,6 +45,7 @@ class Outcome:
     """What became of one sequence so far.
 
     `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
+    `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person.
     """
 
     sequence: Sequence
@@ -59,10 +60,12 @@ class Outcome:
     problems: tuple[str, ...] = ()
     error: DeblurError | None = None
     published: bool = False
+    kept: str = ""
+    waiting: str = ""
 
     @property
     def sound(self) -> bool:
-        return self.plan is not None and not (self.error or self.failures or self.problems)
+        return self.plan is not None and not (self.error or self.failures or self.problems or self.kept)
 
     def faults(self) -> list[str]:
         """Everything that was left undone, a line each; a quarantined frame by the run that met it."""
@@ -74,7 +77,11 @@ class Outcome:
         """One line for a person."""
         if self.plan is None or self.error:
             return f"{self.sequence.id or self.sequence.source.path}: failed"
+        if self.kept:
+            return f"{self.plan.sequence}: left as it is: {self.kept}"
         state = "published" if self.published else "not published"
+        if self.waiting:
+            state = f"waits for a person, {self.waiting}"
         done = f"{self.computed} units computed" + (f", {self.carried} carried over" if self.carried else "")
         return f"{self.plan.sequence}: {self.plan.run} {state}, {self.plan.shape[0]} frames, {done}, {self.seconds:.1f} s"
 
@@ -85,7 +92,8 @@ class Outcome:
             told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
             told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
         counts = {
-            name: getattr(self, name) for name in ("missing", "carried", "computed", "seconds", "published")
+            name: getattr(self, name)
+            for name in ("missing", "carried", "computed", "seconds", "published", "kept", "waiting")
         }
         return told | counts | {"parent": self.parent, "faults": self.faults()}
 

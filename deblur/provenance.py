@@ -29,6 +29,7 @@ from deblur.store.source import SourceStore
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 TERMS = "https://w3id.org/ro/terms/workflow-run/context"
+CRATE = "ro-crate-metadata.json"
 HOME = "https://github.com/deblur/deblur"
 PACKAGES = (
     *("numpy", "scipy", "numba", "llvmlite", "zarr", "numcodecs", "dask", "distributed", "prefect"),
@@ -109,6 +110,11 @@ def commit() -> str | None:
         return None
 
 
+def has_record(run: RunStore) -> bool:
+    """Whether a run's record is written, which happens once: when it is complete and verified."""
+    return (run.path / CRATE).is_file()
+
+
 def write_run_record(
     run: RunStore,
     *,
@@ -158,7 +164,7 @@ def write_run_record(
     crate.root_dataset["mentions"] = [action, inputs[0]]
     if parent is not None:
         crate.root_dataset["isBasedOn"] = _parent(crate, parent)
-    path = run.path / "ro-crate-metadata.json"
+    path = run.path / CRATE
     write_json(path, crate.metadata.generate())
     return path
 

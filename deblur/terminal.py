@@ -24,6 +24,7 @@ from rich.text import Text
 from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
+from deblur.versions import Difference
 
 
 @contextmanager
@@ -94,6 +95,26 @@ def status_table(rows: Sequence[dict[str, Any]]) -> None:
     """Sequences and runs, a row a run."""
     names = {"units": "units done", "weight": "mean weight"}
     _print([{names.get(key, key): str(value) for key, value in row.items()} for row in rows])
+
+
+def difference_table(difference: Difference) -> None:
+    """What differs between two runs: settings first, then a row a frame."""
+    first, second = difference.runs
+    for key, (a, b) in difference.parameters.items():
+        print(f"{key}: {a} → {b}")
+    _print(
+        [
+            {
+                "frame": frame.name,
+                "changed": f"{frame.changed:.2%}",
+                "largest": f"{frame.largest:g}",
+                "rms": f"{frame.rms:.3%}",
+                f"quality {first} → {second}": f"{frame.quality[0]:.3f} → {frame.quality[1]:.3f}",
+                "weight": f"{frame.weight[0]:.3f} → {frame.weight[1]:.3f}",
+            }
+            for frame in difference.frames
+        ]
+    )
 
 
 def size(count: float) -> str:

@@ -10,7 +10,7 @@ from deblur.catalog import Catalog
 from deblur.errors import StoreError
 from deblur.ingest import Progress
 from deblur.io.export import export_frames
-from deblur.store import Archive, SequenceStore, verify_run, verify_source
+from deblur.store import Archive, verify_run, verify_source
 
 
 def status(path: str | Path) -> list[dict[str, Any]]:
@@ -24,42 +24,14 @@ def status(path: str | Path) -> list[dict[str, Any]]:
         common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
         own = [run for run in runs if run.sequence == sequence.id]
         if not own:
-            waiting = {
-                "run": "",
-                "state": sequence.error or "waiting",
-                "units": 0,
-                "weight": "",
-                "published": "",
-            }
-            rows.append(common | waiting)
+            waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
+            rows.append(common | waiting | {"quality": "", "weight": ""})
         for run in own:
-            complete = run.expected > 0 and run.shards == run.expected
-            state = run.error or ("sealed" if run.sealed else "complete" if complete else "unfinished")
-            shown = {
-                "run": run.id,
-                "state": state,
-                "units": run.units,
-                "published": "yes" if run.published else "no",
-            }
-            rows.append(common | shown | {"weight": _mean_weight(archive.sequence(sequence.id), run.id)})
+            shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
+            known = not run.error and run.state != "unfinished"
+            figures = {"quality": run.quality, "weight": run.weight}
+            rows.append(common | shown | {k: f"{v:.2f}" if known else "" for k, v in figures.items()})
     return rows
-
-
-def frame_records(store: SequenceStore, run: str) -> dict[int, dict[str, Any]]:
-    """What restoration recorded of each frame, {frame: record}; means over a frame's units where it had several."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    for record in store.run(run).ledger().finished().values():
-        for frame in record.get("quality", ()):
-            found.setdefault(frame["frame"], []).append(frame)
-    return {
-        t: parts[0] | {"weight": sum(p["weight"] for p in parts) / len(parts)}
-        for t, parts in sorted(found.items())
-    }
-
-
-def _mean_weight(store: SequenceStore, run: str) -> str:
-    weights = [record["weight"] for record in frame_records(store, run).values()]
-    return f"{sum(weights) / len(weights):.2f}" if weights else ""
 
 
 def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[str]:

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from deblur import job as work  # noqa: E402
 from deblur.config import JobConfig, load_job  # noqa: E402
 from deblur.outcome import Outcome, Sequence, raise_for_failures  # noqa: E402
+from deblur.store.publish import Action  # noqa: E402
 from flows.attended import report  # noqa: E402
 
 # The ledger says what is done; Prefect must not remember results of its own, nor store pixels' records.
@@ -32,9 +33,9 @@ def ingest(config: JobConfig) -> list[Sequence]:
 
 
 @task(name="plan", **STAGE)
-def plan(config: JobConfig, sequences: list[Sequence]) -> list[Outcome]:
+def plan(config: JobConfig, sequences: list[Sequence], *, action: Action = "publish") -> list[Outcome]:
     """Survey what is new, then plan every sequence; nothing is computed before all plans are accepted."""
-    return work.plan(config, sequences, progress=report)
+    return work.plan(config, sequences, action=action, progress=report)
 
 
 @task(name="compute", **STAGE)
@@ -50,9 +51,9 @@ def verify(config: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
 
 
 @task(name="publish", **STAGE)
-def publish(config: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
-    """Write the provenance and switch `current.json`, for runs that passed."""
-    return work.publish(config, outcomes)
+def publish(config: JobConfig, outcomes: list[Outcome], *, action: Action = "publish") -> list[Outcome]:
+    """Write the provenance and switch `current.json`, for runs that passed and needn't wait."""
+    return work.publish(config, outcomes, action=action)
 
 
 @flow(name="deblur-archive", validate_parameters=False, persist_result=False)

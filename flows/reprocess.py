@@ -23,8 +23,8 @@ def reprocess(config: JobConfig, sequences: tuple[str, ...] = ()) -> list[Outcom
 
     `sequences`: ids; none means all of the archive.
     """
-    outcomes = plan(config, work.published(config, sequences))
-    return publish(config, verify(config, compute(config, outcomes)))
+    outcomes = plan(config, work.published(config, sequences), action="reprocess")
+    return publish(config, verify(config, compute(config, outcomes)), action="reprocess")
 
 
 @flow(name="deblur-reprocess-on-demand", log_prints=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,7 @@ def test_it_finds_sequences_and_runs(archive: Archive) -> None:
     assert day.digest == archive.sequence("day").source.digest
     assert night.current == ""
     (found,) = catalog.runs()
-    assert (found.sequence, found.id, found.published, found.sealed) == ("day", "first", True, True)
+    assert (found.sequence, found.id, found.published, found.state) == ("day", "first", True, "published")
     assert found.shards == found.expected > 0
     assert found.parameters == '{"window":8}'
 
@@ -121,7 +120,7 @@ def test_a_damaged_sequence_does_not_hide_the_others(archive: Archive) -> None:
     catalog = Catalog(archive)
     day, night = catalog.sequences()
     assert "damaged" in day.error
-    assert replace(day, error="") == type(day)(id="day")
+    assert day._replace(error="") == type(day)(id="day")
     assert night.error == ""
     (broken,) = catalog.runs()
     assert "no run" in broken.error

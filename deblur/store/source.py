@@ -120,6 +120,14 @@ class SourceStore:
         return str(self._meta["digest"])
 
     @property
+    def summary(self) -> Mapping[str, Any]:
+        """How many `frames`, how many `quarantined`, and when the first one was taken (`time`, as the frames tell
+        it, None where they don't), without reading the lists."""
+        if "summary" in self._meta:
+            return dict(self._meta["summary"])
+        return _summary(self.frames, self.quarantined)  # a source of an earlier version
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         t, c, y, x = self.grid.shape
         return t, c, y, x
@@ -334,6 +342,7 @@ class SourceWriter:
     def _write_group(self, metadata: Mapping[str, Any]) -> None:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
         meta = {"format": FORMAT, "header": header, "digest": _root(self.staging, header)}
+        meta["summary"] = _summary(self._frames, self._quarantine)
         image = ome.multiscale(
             name=self.header.name,
             paths=[PIXELS],
@@ -345,6 +354,14 @@ class SourceWriter:
         )
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image, "deblur": meta}}
         write_json(self.staging / "zarr.json", group)
+
+
+def _summary(frames: Sequence[FrameRecord], quarantined: Sequence[QuarantinedFrame]) -> dict[str, Any]:
+    return {
+        "frames": len(frames),
+        "quarantined": len(quarantined),
+        "time": frames[0].time if frames else None,
+    }
 
 
 def pixel_digest(frame: NDArray[Any]) -> str:

@@ -1,0 +1,89 @@
+"""What an archive's keeper asks of it: status, verify, export, reprocess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deblur.commands.answers import (
+    ArchiveFolder,
+    AsJson,
+    JobFile,
+    Settings,
+    as_setting,
+    leave,
+    print_json,
+    print_plans,
+    report_outcomes,
+)
+
+Sequences = Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")]
+
+
+def reprocess(
+    job: JobFile,
+    change: Settings = None,
+    sequence: Sequences = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what would be carried over.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute again with changed settings: a new run, with what did not change carried over by digest."""
+    from deblur import job as work
+    from deblur.config import load_job, with_settings
+    from deblur.terminal import progress_bars
+
+    config = with_settings(load_job(job), dict(map(as_setting, change or ())))
+    if dry_run:
+        chosen = work.published(config, tuple(sequence or ()))
+        print_plans(work.plan(config, chosen, action="reprocess", check=True), as_json)
+        return
+    from flows.attended import attended
+
+    with progress_bars(quiet=as_json) as progress, attended(progress):
+        from flows.reprocess import reprocess as flow
+
+        outcomes = flow(config, tuple(sequence or ()))
+    report_outcomes(outcomes, as_json)
+
+
+def status(archive: ArchiveFolder, as_json: AsJson = False) -> None:
+    """Sequences, runs and their states."""
+    from deblur.terminal import status_table
+    from deblur.upkeep import status as look
+
+    rows = look(archive)
+    if as_json:
+        print_json(rows)
+    else:
+        status_table(rows)
+
+
+def verify(archive: ArchiveFolder, sequence: Sequences = None, as_json: AsJson = False) -> None:
+    """Check every shard of every source and run against its digest."""
+    from deblur.upkeep import verify_archive
+
+    problems = verify_archive(archive, tuple(sequence or ()))
+    if as_json:
+        print_json(problems)
+    elif not problems:
+        typer.echo("every shard is there and as it was written")
+    leave(problems)
+
+
+def export(
+    archive: ArchiveFolder,
+    sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
+    output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
+    run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
+) -> None:
+    """Write a run's frames as ordinary files, under their original names."""
+    from deblur.terminal import progress_bars
+    from deblur.upkeep import export_run
+
+    with progress_bars() as progress:
+        count = export_run(archive, sequence, output, run=run, progress=progress)
+    typer.echo(f"{count} frames written to {output}")
