@@ -123,17 +123,20 @@ class Catalog:
             stores = map(self.archive.sequence, sequence_ids)
             _insert(connection, (store for store in stores if store.source.exists))
 
-    def sequences(self, *, containing: str = "", where: str = "") -> tuple[SequenceRow, ...]:
+    def sequences(self, *, containing: str = "", where: str = "", limit: int = -1) -> tuple[SequenceRow, ...]:
         """Sequences by id: those whose name contains a text (any case), and that meet a condition.
 
-        `where`: see `deblur.query`. Raises ConfigError where it can't be understood.
+        `where`: see `deblur.query`; `limit`: at most so many. Raises ConfigError where `where` can't be understood.
         """
-        condition = parse_where(where, columns=COLUMNS, times=TIMES)
-        rows = self._select(
-            f"SELECT * FROM sequences WHERE instr(lower(name), lower(?)) AND ({condition.sql}) ORDER BY id",
-            (containing, *condition.values),
-        )
-        return tuple(map(SequenceRow._make, rows))
+        condition, values = _condition(where, containing)
+        query = f"SELECT * FROM sequences WHERE {condition} ORDER BY id LIMIT ?"
+        return tuple(map(SequenceRow._make, self._select(query, (*values, limit))))
+
+    def ids(self, *, where: str = "") -> tuple[str, ...]:
+        """The ids alone of the sequences that meet a condition: several times as fast."""
+        condition, values = _condition(where, "")
+        rows = self._select(f"SELECT id FROM sequences WHERE {condition} ORDER BY id", values)
+        return tuple(row[0] for row in rows)
 
     def runs(self, *, sequence: str | None = None) -> tuple[RunRow, ...]:
         """Runs by sequence and id; of one sequence, if given."""
@@ -157,6 +160,13 @@ class Catalog:
                 return bool(connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA)
         except sqlite3.DatabaseError:
             return False
+
+
+def _condition(where: str, containing: str) -> tuple[str, tuple[Any, ...]]:
+    found = parse_where(where, columns=COLUMNS, times=TIMES)
+    if not containing:
+        return found.sql, found.values
+    return f"instr(lower(name), lower(?)) AND ({found.sql})", (containing, *found.values)
 
 
 def cache_folder() -> Path:
@@ -255,7 +265,7 @@ def _connection(path: Path) -> Iterator[sqlite3.Connection]:
 def _create(connection: sqlite3.Connection) -> None:
     for table, row, key in (("sequences", SequenceRow, "id"), ("runs", RunRow, "sequence, id")):
         columns = ", ".join(row._fields)
-        connection.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}))")
+        connection.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import keeping, versions
+from deblur.commands import catalog, keeping, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -200,6 +200,7 @@ for command in (
     versions.prune,
 ):
     app.command()(command)
+app.command("list")(catalog.find)
 
 
 if __name__ == "__main__":

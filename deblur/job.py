@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deblur.catalog import Catalog
 from deblur.clusters import connect
 from deblur.config import JobConfig, Source
-from deblur.errors import DeblurError, StoreError
+from deblur.errors import ConfigError, DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
 from deblur.judge import summarise, waits
@@ -74,6 +75,21 @@ def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
         except DeblurError as error:
             found.append(Sequence("", source, error=error))
     _raise_if_all_failed([sequence.error for sequence in found])
+    return found
+
+
+def chosen(job: JobConfig, ids: tuple[str, ...] = (), *, where: str = "") -> tuple[str, ...]:
+    """The ids of the sequences to reprocess: those given, or those that meet a condition, or all.
+
+    Raises ConfigError where the condition can't be understood, or nothing meets it.
+    """
+    if not where:
+        return ids or Archive.open(job.archive).sequences()
+    catalog = Catalog(Archive.open(job.archive))
+    catalog.rebuild()  # what is reprocessed follows from the stores, not from an index that may be old
+    found = tuple(id for id in catalog.ids(where=where) if not ids or id in ids)
+    if not found:
+        raise ConfigError(f"--where {where}: no sequence of {job.archive} is like that: see `deblur list`")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from deblur.catalog import RunRow, SequenceRow
 from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
@@ -95,6 +97,26 @@ def status_table(rows: Sequence[dict[str, Any]]) -> None:
     """Sequences and runs, a row a run."""
     names = {"units": "units done", "weight": "mean weight"}
     _print([{names.get(key, key): str(value) for key, value in row.items()} for row in rows])
+
+
+def catalog_table(rows: Sequence[SequenceRow] | Sequence[RunRow]) -> None:
+    """Rows of the catalog, the columns that people look for."""
+    _print([_catalog_row(row) for row in rows])
+
+
+def _catalog_row(row: SequenceRow | RunRow) -> dict[str, str]:
+    figures = {"quality": f"{row.quality:.3f}", "weight": f"{row.weight:.3f}"} if row.ended else {}
+    judged = {"quality": "", "weight": ""} | figures
+    if isinstance(row, RunRow):
+        return {"sequence": row.sequence, "run": row.id, "state": row.error or row.state, **judged}
+    size = f"{row.width}×{row.height}" if row.width else ""
+    seen = {"id": row.id, "camera": row.camera, "time": moment(row.time), "frames": str(row.frames)}
+    return {**seen, "size": size, "state": row.error or row.state, **judged}
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date and time in UTC; empty for 0."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def difference_table(difference: Difference) -> None:

@@ -12,6 +12,7 @@ from deblur.commands.answers import (
     AsJson,
     JobFile,
     Settings,
+    Where,
     as_setting,
     leave,
     print_json,
@@ -26,6 +27,7 @@ def reprocess(
     job: JobFile,
     change: Settings = None,
     sequence: Sequences = None,
+    where: Where = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and what would be carried over.")
     ] = False,
@@ -37,16 +39,17 @@ def reprocess(
     from deblur.terminal import progress_bars
 
     config = with_settings(load_job(job), dict(map(as_setting, change or ())))
+    ids = work.chosen(config, tuple(sequence or ()), where=where)
     if dry_run:
-        chosen = work.published(config, tuple(sequence or ()))
-        print_plans(work.plan(config, chosen, action="reprocess", check=True), as_json)
+        plans = work.plan(config, work.published(config, ids), action="reprocess", check=True)
+        print_plans(plans, as_json)
         return
     from flows.attended import attended
 
     with progress_bars(quiet=as_json) as progress, attended(progress):
         from flows.reprocess import reprocess as flow
 
-        outcomes = flow(config, tuple(sequence or ()))
+        outcomes = flow(config, ids)
     report_outcomes(outcomes, as_json)
 
 

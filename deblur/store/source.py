@@ -121,11 +121,8 @@ class SourceStore:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """How many `frames`, how many `quarantined`, and when the first one was taken (`time`, as the frames tell
-        it, None where they don't), without reading the lists."""
-        if "summary" in self._meta:
-            return dict(self._meta["summary"])
-        return _summary(self.frames, self.quarantined)  # a source of an earlier version
+        """Numbers of `frames` and `quarantined`, and the first frame's `time`, without reading the lists."""
+        return self._meta.get("summary") or _summary(self.frames, self.quarantined)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -341,8 +338,8 @@ class SourceWriter:
 
     def _write_group(self, metadata: Mapping[str, Any]) -> None:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
-        meta = {"format": FORMAT, "header": header, "digest": _root(self.staging, header)}
-        meta["summary"] = _summary(self._frames, self._quarantine)
+        told = {"digest": _root(self.staging, header), "summary": _summary(self._frames, self._quarantine)}
+        meta = {"format": FORMAT, "header": header, **told}
         image = ome.multiscale(
             name=self.header.name,
             paths=[PIXELS],
