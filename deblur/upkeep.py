@@ -9,8 +9,9 @@ from typing import Any
 from deblur.catalog import Catalog
 from deblur.errors import StoreError
 from deblur.ingest import Progress
+from deblur.integrity import find_damage
 from deblur.io.export import export_frames
-from deblur.store import Archive, verify_run, verify_source
+from deblur.store import Archive
 
 
 def status(path: str | Path) -> list[dict[str, Any]]:
@@ -36,17 +37,7 @@ def status(path: str | Path) -> list[dict[str, Any]]:
 
 def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[str]:
     """Check every shard of every source and run; a line a problem, none when all is well."""
-    archive = Archive.open(path)
-    unknown = sorted(set(sequences) - set(archive.sequences()))
-    if unknown:
-        raise StoreError(f"{path} has no sequence {unknown[0]!r}: see `deblur status {path}`")
-    problems = []
-    for sequence in sequences or archive.sequences():
-        store = archive.sequence(sequence)
-        problems += [f"{sequence} source: {problem}" for problem in verify_source(store.source)]
-        for run in store.runs():
-            problems += [f"{sequence} {run}: {problem}" for problem in verify_run(store.run(run))]
-    return problems
+    return [str(damage) for damage in find_damage(Archive.open(path), sequences)]
 
 
 def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:

@@ -19,6 +19,7 @@ from deblur.commands.answers import (
     print_plans,
     report_outcomes,
 )
+from deblur.errors import ConfigError
 
 Sequences = Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")]
 
@@ -65,16 +66,54 @@ def status(archive: ArchiveFolder, as_json: AsJson = False) -> None:
         status_table(rows)
 
 
-def verify(archive: ArchiveFolder, sequence: Sequences = None, as_json: AsJson = False) -> None:
-    """Check every shard of every source and run against its digest."""
-    from deblur.upkeep import verify_archive
+def verify(
+    archive: ArchiveFolder,
+    sequence: Sequences = None,
+    sample: Annotated[
+        str, typer.Option(metavar="5%", help="Read so many shards, chosen by --seed.")
+    ] = "100%",
+    seed: Annotated[int | None, typer.Option(help="Which sample; default: another one each day.")] = None,
+    originals: Annotated[
+        bool, typer.Option("--originals", help="Also the files that were ingested, where still there.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make damaged shards again, bit for bit; compute nothing else.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check sources and runs: metadata, digests, completeness; mend what is damaged with --repair."""
+    import time
 
-    problems = verify_archive(archive, tuple(sequence or ()))
+    from deblur.integrity import find_damage
+    from deblur.integrity import repair as mend
+    from deblur.store import Archive, Sample
+    from deblur.terminal import progress_bars
+
+    store = Archive.open(archive)
+    picked = Sample(_share(sample), int(time.time() // 86400) if seed is None else seed)
+    with progress_bars(quiet=as_json) as progress:
+        damages = list(
+            find_damage(store, sequence or (), sample=picked, originals=originals, progress=progress)
+        )
+        left = mend(store, damages, progress=progress) if repair else damages
+    mended = len(damages) - len(left)
     if as_json:
-        print_json(problems)
-    elif not problems:
-        typer.echo("every shard is there and as it was written")
-    leave(problems)
+        print_json([str(damage) for damage in left])
+    elif not left:
+        done = f", {mended} repaired" if mended else ""
+        typer.echo(f"every shard is there and as it was written{done}")
+    leave(map(str, left))
+
+
+def _share(text: str) -> float:
+    """ "5%" or "0.05" as 0.05."""
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"--sample {text}: write a share, as 5%")
+    return share
 
 
 def export(

@@ -19,7 +19,7 @@ from deblur.store.publish import (
 from deblur.store.pyramid import halve, levels_for
 from deblur.store.run import QUANTUM, RunSpec, RunStore
 from deblur.store.source import FrameRecord, QuarantinedFrame, SourceStore, SourceWriter
-from deblur.store.verify import Problem, verify_run, verify_source
+from deblur.store.verify import Problem, Sample, verify_run, verify_source
 
 __all__ = [
     "QUANTUM",
@@ -31,6 +31,7 @@ __all__ = [
     "QuarantinedFrame",
     "RunSpec",
     "RunStore",
+    "Sample",
     "SequenceStore",
     "SourceStore",
     "SourceWriter",
