@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, keeping, versions
+from deblur.commands import catalog, evidence, keeping, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -198,6 +198,7 @@ for command in (
     versions.retract,
     versions.rollback,
     versions.prune,
+    evidence.explain,
 ):
     app.command()(command)
 app.command("list")(catalog.find)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -97,6 +97,17 @@ def status_table(rows: Sequence[dict[str, Any]]) -> None:
     """Sequences and runs, a row a run."""
     names = {"units": "units done", "weight": "mean weight"}
     _print([{names.get(key, key): str(value) for key, value in row.items()} for row in rows])
+
+
+def story_lines(groups: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Groups of values, and groups within them, as indented lines."""
+    for key, value in groups.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}"
+            yield from story_lines(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield f"{indent}{key}: {shown}"
 
 
 def catalog_table(rows: Sequence[SequenceRow] | Sequence[RunRow]) -> None:
