@@ -63,6 +63,25 @@ class Source(Section):
         return self
 
 
+class Watch(Source):
+    """A place where sequences keep arriving: each match of `pattern` below `path` is one. The other fields apply to
+    all of them."""
+
+    pattern: str = Field(default="*", description="what below `path` is a sequence: a glob, as '*/*.mp4'")
+    quiet: float = Field(
+        default=300.0, ge=0, description="seconds without a change; before that it is still being written"
+    )
+
+
+class Hooks(Section):
+    """Who is told when a night failed. The report is JSON: on the command's stdin, as the webhook's body."""
+
+    command: tuple[str, ...] = Field(default=(), description="a program and its arguments")
+    webhook: str = Field(default="", description="an http(s) address; never written into any record")
+    mail: str = Field(default="", description="an address")
+    smtp: str = Field(default="localhost:25", description="host:port of the mail server")
+
+
 class MotionSettings(Section):
     method: str = Field(default="accurate", description="a name from deblur.motion.METHODS")
 
@@ -150,7 +169,8 @@ class JobConfig(Section):
     """
 
     archive: str = Field(description="folder of the archive; made if it isn't there")
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
     restore: RestoreOptions = RestoreOptions()
     tiling: Tiling = Tiling()
@@ -160,6 +180,13 @@ class JobConfig(Section):
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
+    hooks: Hooks = Hooks()
+
+    @model_validator(mode="after")
+    def _something(self) -> JobConfig:
+        if not self.sources and not self.watch:
+            raise ValueError("sources: give at least one, or a [[watch]]")
+        return self
 
     @property
     def digest(self) -> str:
@@ -179,6 +206,11 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # exposure_time = 0.01          # seconds, unless the files tell
 # camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
+
+# [[watch]]                     # where sequences keep arriving, each match of pattern = one; else as [[sources]]
+# path = "cameras/north"
+# pattern = "*"
+# quiet = 300                   # seconds without a change; before that it is still being written
 
 [motion]
 # method = "accurate"
@@ -204,6 +236,11 @@ kind = "local"                  # "serial"; "address" with address = "tcp://sche
 # by = "quality"                # "person": every run waits for `deblur promote`
 # quality = 0.0                 # least share of pixels restored or needing nothing; below it a run waits
 # drop = 0.1                    # how much lower than the published run's that share may be
+
+[hooks]                         # who is told when a night failed
+# command = ["notify", "deblur"]  # gets the report on stdin
+# webhook = "https://..."
+# mail = "keeper@example.org"
 """
 
 
@@ -223,6 +260,7 @@ def load_job(path: Path) -> JobConfig:
         update={
             "archive": _anchored(job.archive, here),
             "sources": tuple(s.model_copy(update={"path": _anchored(s.path, here)}) for s in job.sources),
+            "watch": tuple(w.model_copy(update={"path": _anchored(w.path, here)}) for w in job.watch),
         }
     )
 
@@ -278,7 +316,18 @@ def _fault(error: Any) -> str:
 
 
 def _known() -> list[str]:
-    models = (JobConfig, Source, MotionSettings, RestoreOptions, Tiling, Limits, Cluster, Publication)
+    models = (
+        JobConfig,
+        Source,
+        MotionSettings,
+        RestoreOptions,
+        Tiling,
+        Limits,
+        Cluster,
+        Publication,
+        Watch,
+        Hooks,
+    )
     return [key for model in models for key in model.model_fields]
 
 

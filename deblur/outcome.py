@@ -45,7 +45,8 @@ class Outcome:
     """What became of one sequence so far.
 
     `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
-    `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person.
+    `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person; `stopped`: what is
+    left because the time was over.
     """
 
     sequence: Sequence
@@ -62,10 +63,12 @@ class Outcome:
     published: bool = False
     kept: str = ""
     waiting: str = ""
+    stopped: str = ""
 
     @property
     def sound(self) -> bool:
-        return self.plan is not None and not (self.error or self.failures or self.problems or self.kept)
+        undone = self.error or self.failures or self.problems or self.kept or self.stopped
+        return self.plan is not None and not undone
 
     def faults(self) -> list[str]:
         """Everything that was left undone, a line each; a quarantined frame by the run that met it."""
@@ -77,8 +80,10 @@ class Outcome:
         """One line for a person."""
         if self.plan is None or self.error:
             return f"{self.sequence.id or self.sequence.source.path}: failed"
-        if self.kept:
-            return f"{self.plan.sequence}: left as it is: {self.kept}"
+        if self.kept or self.stopped:
+            return (
+                f"{self.plan.sequence}: {'left as it is: ' if self.kept else ''}{self.kept or self.stopped}"
+            )
         state = "published" if self.published else "not published"
         if self.waiting:
             state = f"waits for a person, {self.waiting}"
@@ -93,7 +98,16 @@ class Outcome:
             told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
         counts = {
             name: getattr(self, name)
-            for name in ("missing", "carried", "computed", "seconds", "published", "kept", "waiting")
+            for name in (
+                "missing",
+                "carried",
+                "computed",
+                "seconds",
+                "published",
+                "kept",
+                "waiting",
+                "stopped",
+            )
         }
         return told | counts | {"parent": self.parent, "faults": self.faults()}
 

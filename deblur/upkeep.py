@@ -54,12 +54,14 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
             f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
         )
     pixels = store.run(chosen)
-    frames = store.source.frames
+    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
+    last = len(store.source.frames) - trail  # a segment's context frames are another one's
+    frames = store.source.frames[lead:last]
 
     def stream() -> Iterator[Any]:
-        for t in range(len(frames)):
+        for t in range(lead, last):
             yield pixels.read("0", t, t + 1)[0]
-            progress(f"export {sequence}", t + 1, len(frames))
+            progress(f"export {sequence}", t + 1 - lead, len(frames))
 
     export_frames(
         stream(),
