@@ -102,7 +102,11 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
 
 
 @app.command()
-def run(job: JobFile, as_json: AsJson = False) -> None:
+def run(
+    job: JobFile,
+    until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
     from deblur.config import load_job
     from deblur.terminal import progress_bars
@@ -112,8 +116,10 @@ def run(job: JobFile, as_json: AsJson = False) -> None:
     with progress_bars(quiet=as_json) as progress, attended(progress):
         from flows.archive import archive
 
-        outcomes = archive(config)
+        outcomes = archive(config, until)
     report_outcomes(outcomes, as_json)
+    if any(outcome.stopped for outcome in outcomes):
+        raise Interrupted(f"stopped at {until}; run the same command again to go on")
 
 
 @app.command()
@@ -121,10 +127,11 @@ def ingest(job: JobFile, as_json: AsJson = False) -> None:
     """Read new sources into the archive, without computing anything."""
     from deblur import job as work
     from deblur.config import load_job
+    from deblur.night import with_arrivals
     from deblur.terminal import progress_bars
 
     with progress_bars(quiet=as_json) as progress:
-        found = work.ingest(load_job(job), progress=progress)
+        found = work.ingest(with_arrivals(load_job(job)), progress=progress)
     lines = [s.describe() for s in found]
     if as_json:
         print_json([s.dump() for s in found])
@@ -139,11 +146,13 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
     """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
     from deblur import job as work
     from deblur.config import load_job
+    from deblur.night import with_arrivals
     from deblur.terminal import progress_bars
 
     config = load_job(job)
     with progress_bars(quiet=as_json) as progress:
-        outcomes = work.plan(config, work.ingest(config, progress=progress), progress=progress, check=True)
+        found = work.ingest(with_arrivals(config), progress=progress)
+        outcomes = work.plan(config, found, progress=progress, check=True)
     print_plans(outcomes, as_json)
 
 

@@ -185,7 +185,7 @@ class JobConfig(Section):
     @model_validator(mode="after")
     def _something(self) -> JobConfig:
         if not self.sources and not self.watch:
-            raise ValueError("sources: give at least one, or a [[watch]]")
+            raise ValueError("sources: give at least 1, or a [[watch]]")
         return self
 
     @property
@@ -308,11 +308,8 @@ def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{where}: {message} (got {error['input']!r})"
-        if not isinstance(error["input"], dict)
-        else f"{where}: {message}"
-    )
+    told = f"{where}: {message}" if where else message
+    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
 
 
 def _known() -> list[str]:

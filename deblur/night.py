@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deblur import job as work
 from deblur.catalog import Catalog, cache_folder
@@ -30,11 +30,13 @@ from deblur.provenance import commit, numerics_digest, version
 from deblur.store import Archive
 from deblur.store.durable import digest_of, read_json, write_json
 from deblur.store.owner import Owner
+from deblur.store.publish import Action
 from deblur.watch import Arrival, arrivals
 
 if TYPE_CHECKING:
     from distributed import Client
 
+T = TypeVar("T")
 MOST = 200  # batches of one night: each is a task in Prefect's database
 
 
@@ -66,7 +68,22 @@ def find(job: JobConfig, *, now: float | None = None) -> Findings:
     return Findings(tuple(todo), unchanged, tuple(written))
 
 
-def batches(found: Sequence[Arrival], *, most: int = MOST) -> list[tuple[Arrival, ...]]:
+def everything(job: JobConfig, *, now: float | None = None) -> Findings:
+    """The same, without leaving out what was dealt with: for somebody who wants to know."""
+    check_methods(job)
+    moment = time.time() if now is None else now
+    found = arrivals(job)
+    written = [a for a in found if a.quiet and moment - a.newest < a.quiet]
+    return Findings(tuple(a for a in found if a not in written), 0, tuple(a.source.path for a in written))
+
+
+def with_arrivals(job: JobConfig) -> JobConfig:
+    """A job whose sources are all that are there now, those of watched places included."""
+    found = everything(job).todo
+    return job.model_copy(update={"sources": tuple(arrival.source for arrival in found)})
+
+
+def batches(found: Sequence[T], *, most: int = MOST) -> list[tuple[T, ...]]:
     """At most so many batches, in order, as even as can be.
 
     >>> [len(batch) for batch in batches(range(5), most=2)]
@@ -87,12 +104,40 @@ def work_on(
     """Ingest, plan, compute, verify and publish some sources; what fails says so in its outcome."""
     mine = job.model_copy(update={"sources": tuple(arrival.source for arrival in batch), "watch": ()})
     outcomes = work.plan_each(mine, work.ingest_each(mine, progress=progress), progress=progress)
-    if any(outcome.sound for outcome in outcomes):
-        share = crew.share if crew else None
-        outcomes = work.compute(mine, outcomes, connection=share, stop=stop, progress=progress)
-        outcomes = work.publish(mine, work.verify(mine, outcomes))
+    outcomes = _carried_out(mine, outcomes, "publish", crew, stop, progress)
     _remember(mine, batch, outcomes)
     return outcomes
+
+
+def redo(
+    job: JobConfig,
+    ids: Sequence[str],
+    *,
+    crew: Crew | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """Compute some sequences of the archive again with the job's settings, as a person's decision."""
+    found = work.published(job, tuple(ids))
+    outcomes = work.plan_each(job, found, action="reprocess", progress=progress)
+    outcomes = _carried_out(job, outcomes, "reprocess", crew, stop, progress)
+    Catalog(Archive.open(job.archive)).update(*ids)
+    return outcomes
+
+
+def _carried_out(
+    job: JobConfig,
+    outcomes: list[Outcome],
+    action: Action,
+    crew: Crew | None,
+    stop: Callable[[], bool],
+    progress: Progress,
+) -> list[Outcome]:
+    if not any(outcome.sound for outcome in outcomes):
+        return outcomes
+    share = crew.share if crew else None
+    computed = work.compute(job, outcomes, connection=share, stop=stop, progress=progress)
+    return work.publish(job, work.verify(job, computed), action=action)
 
 
 def _remember(job: JobConfig, batch: Sequence[Arrival], outcomes: list[Outcome]) -> None:

@@ -78,12 +78,11 @@ class Outcome:
 
     def line(self) -> str:
         """One line for a person."""
+        if self.kept or self.stopped:
+            name = self.sequence.id or self.sequence.source.path
+            return f"{name}: {'left as it is: ' if self.kept else ''}{self.kept or self.stopped}"
         if self.plan is None or self.error:
             return f"{self.sequence.id or self.sequence.source.path}: failed"
-        if self.kept or self.stopped:
-            return (
-                f"{self.plan.sequence}: {'left as it is: ' if self.kept else ''}{self.kept or self.stopped}"
-            )
         state = "published" if self.published else "not published"
         if self.waiting:
             state = f"waits for a person, {self.waiting}"

@@ -137,7 +137,7 @@ def test_deploy_all_then_the_nightly_runs_and_is_scheduled(environment: Mapping[
     log = prefect(env, "worker", "start", "--pool", "deblur", "--run-once", "--limit", "1", timeout=300)
     done = runs(env, "COMPLETED")
     nightly = [run for run in done if run["deployment_id"]]
-    assert [run["parameters"] for run in nightly] == [{"job_file": str(home / "job.toml")}], log
+    assert [run["parameters"] for run in nightly] == [{"job_file": str(home / "job.toml"), "until": ""}], log
     assert Archive.open(home / "archive").sequence("frames").current()
     assert "unserializable" not in log
     assert "Warning" not in log
