@@ -208,6 +208,7 @@ for command in (
     versions.rollback,
     versions.prune,
     evidence.explain,
+    evidence.provenance,
 ):
     app.command()(command)
 app.command("list")(catalog.find)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
 from deblur.store.durable import sha256_file
@@ -161,7 +162,7 @@ def _copied(
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
         files = _paths(source, reader)
         own = {
-            "source": source.model_dump(mode="json"),
+            "source": without_secrets(source.model_dump(mode="json")),
             "fingerprint": fingerprint(reader, files),
             "largest": max(copy.largest, told.get("largest", 0.0)),
             "modified": min(path.stat().st_mtime for path in files),

@@ -34,6 +34,7 @@ from deblur.plan import (
     units,
 )
 from deblur.provenance import numerics_class
+from deblur.redact import without_secrets
 from deblur.release import publish as publish
 from deblur.release import verify as verify
 from deblur.store import (
@@ -105,7 +106,7 @@ def chosen(job: JobConfig, ids: tuple[str, ...] = (), *, where: str = "") -> tup
 def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
     """Sequences that the archive holds, with the job's settings for their source, or else those of their ingest."""
     archive = Archive.open(job.archive)
-    by_path = {source.path: source for source in job.sources}
+    by_path = {without_secrets(source.path): source for source in job.sources}
     found = []
     for sequence in ids or archive.sequences():
         store = archive.sequence(sequence)

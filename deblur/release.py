@@ -8,6 +8,7 @@ from dataclasses import replace
 from deblur.config import JobConfig
 from deblur.errors import DeblurError
 from deblur.judge import summarise, waits
+from deblur.origins import origins
 from deblur.outcome import Outcome
 from deblur.provenance import has_record, write_run_record
 from deblur.store import Archive, RunStore, SequenceStore, publish_run, verify_run
@@ -44,7 +45,7 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
         with store.lease().held() as lease:
             done = store.run(outcome.plan.run)
             if not has_record(done):
-                _record(done, store, job, outcome.parent)
+                _record(done, store, job, outcome)
             found = summarise(done)
             waiting = waits(found, summarise(store.run(before)) if before else None, job.publish)
             if not waiting:
@@ -54,12 +55,15 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
     return replace(outcome, published=not waiting, waiting=waiting)
 
 
-def _record(done: RunStore, store: SequenceStore, job: JobConfig, parent: str | None) -> None:
+def _record(done: RunStore, store: SequenceStore, job: JobConfig, outcome: Outcome) -> None:
+    assert outcome.plan is not None
+    source, parent = outcome.sequence.source, outcome.parent
     units_done = done.ledger().finished().values()
     write_run_record(
         done,
         source=store.source,
-        given=job.model_dump(mode="json"),
+        given=job.model_dump(mode="json", exclude={"hooks"}),  # an address may be a secret by itself
+        origins=origins(job, source, store.source, outcome.plan.parameters),
         began=min(record.get("began", time.time()) for record in units_done),
         ended=time.time(),
         parent=store.run(parent) if parent else None,

@@ -28,6 +28,7 @@ from deblur.hooks import tell  # noqa: E402
 from deblur.job import raise_if_all_failed  # noqa: E402
 from deblur.outcome import Outcome, raise_for_failures  # noqa: E402
 from deblur.outcome import Sequence as Work  # noqa: E402
+from deblur.redact import without_secrets  # noqa: E402
 from deblur.watch import Arrival  # noqa: E402
 from flows import artifacts  # noqa: E402
 from flows.attended import report  # noqa: E402
@@ -142,5 +143,5 @@ def _summary(found: work.Findings, outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def _tell(config: JobConfig, told: dict[str, Any]) -> None:
-    for line in tell(config.hooks, {"archive": config.archive, **told}):
+    for line in tell(config.hooks, without_secrets({"archive": config.archive, **told})):
         print(line)

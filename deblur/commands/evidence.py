@@ -1,7 +1,8 @@
-"""The evidence behind a run: explain."""
+"""The evidence behind a run: explain, provenance."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,45 @@ def explain(
         print_json(story.groups)
     else:
         typer.echo("\n".join(story_lines(story.groups)))
+
+
+class Form(StrEnum):
+    """How a run's evidence is written."""
+
+    crate = "crate"
+    prov = "prov"
+    bagit = "bagit"
+
+
+def provenance(
+    run: Run,
+    output: Annotated[Path | None, typer.Argument(help="A file, or the bag's folder.")] = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="RO-Crate metadata, PROV-JSON, or a BagIt bag of the run.")
+    ] = Form.crate,
+) -> None:
+    """Write a run's evidence: who made it, from what, with what; or pack the whole run as a bag."""
+    import json
+
+    from deblur.exchange import prov_json, write_bag
+    from deblur.provenance import CRATE
+    from deblur.store import find_run
+
+    sequence, chosen = find_run(run)
+    if form is Form.bagit:
+        if output is None:
+            raise ConfigError("--format bagit needs a folder to write: name it after the run")
+        typer.echo(f"{write_bag(sequence, chosen, output)} files in the bag {output}")
+        return
+    told = (
+        json.dumps(prov_json(chosen), indent=1) + "\n"
+        if form is Form.prov
+        else (chosen.path / CRATE).read_text(encoding="utf-8")
+    )
+    if output is None:
+        typer.echo(told, nl=False)
+    else:
+        output.write_text(told, encoding="utf-8")
 
 
 def _place(text: str) -> tuple[int, int]:
