@@ -1,7 +1,6 @@
 """The ingested frames of one sequence: written once, whole, then never again.
 
-A source appears under its name only when every frame, digest and line of metadata is on the disk; until then
-it is in a staging folder beside it, which nothing lists.
+A source appears under its name only when all of it is on the disk; until then it is in a staging folder beside it.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ class SourceStore:
 
     @property
     def digest(self) -> str:
-        """The root digest: it fixes the header, every frame's digests and every shard's bytes."""
+        """The root digest: it fixes header, frames and every shard's bytes."""
         return str(self._meta["digest"])
 
     @property
@@ -208,8 +207,7 @@ class SourceStore:
 
 
 class SourceWriter:
-    """Takes blocks of whole frames; at the end makes the source visible. Use it in a `with`, which sweeps up
-    when something fails before `finish`."""
+    """Takes blocks of whole frames; at the end makes the source visible. A `with` sweeps up after failures."""
 
     def __init__(
         self,
