@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deblur import job as work
 from deblur.config import JobConfig, load_job
@@ -118,3 +120,18 @@ def test_gathering() -> None:
     assert _gathered([2], 6) == [Part(1, 4, 1, 1)]
     assert _gathered([0, 1, 4], 6) == [Part(0, 3, 0, 1), Part(3, 6, 1, 1)]
     assert _gathered([], 6) == []
+
+
+@given(st.integers(2, 30).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
+def test_every_new_frame_is_some_parts_own(case: tuple[int, set[int]]) -> None:
+    count, new = case
+    own: list[int] = []
+    for part in _gathered(sorted(new), count):
+        assert 0 <= part.start < part.stop <= count
+        mine = list(range(part.start + part.lead, part.stop - part.trail))
+        context = {*range(part.start, mine[0]), *range(mine[-1] + 1, part.stop)}
+        assert not context & new  # context is what others own
+        assert part.lead == (mine[0] > 0)
+        assert part.trail == (mine[-1] < count - 1)
+        own += mine
+    assert own == sorted(new)

@@ -91,15 +91,22 @@ class Server:
         return run.stdout + run.stderr
 
     def api(self, path: str, told: Any = None, *, method: str = "POST") -> Any:
-        """Ask the server; raises HTTPError for what it refuses."""
+        """Ask the server; raises HTTPError for what it refuses. While its database is busy it says 503: ask again."""
         request = urllib.request.Request(
             f"{self.env['PREFECT_API_URL']}{path}",
             data=None if told is None else json.dumps(told).encode(),
             headers={"Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.load(reply)
+        for patience in reversed(range(20)):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not patience:
+                    raise
+            time.sleep(0.5)
+        return None
 
     def runs(self, state: str) -> list[dict[str, Any]]:
         """Flow runs in a state."""

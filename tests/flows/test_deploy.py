@@ -36,7 +36,7 @@ def told() -> dict[str, Any]:
 
 def test_every_deployment_names_a_flow_and_parameters_that_it_has() -> None:
     deployments = told()["deployments"]
-    assert [one["name"] for one in deployments] == ["nightly", "reprocess"]
+    assert [one["name"] for one in deployments] == ["nightly", "reprocess", "verify"]
     for one in deployments:
         file, name = one["entrypoint"].split(":")
         assert (ROOT / file).is_file()

@@ -97,8 +97,9 @@ def test_what_prefect_stores_of_a_run_is_plain(tmp_path: Path) -> None:
 def test_the_forms_describe_and_limit_their_fields() -> None:
     from flows.archive import nightly
     from flows.reprocess import on_demand
+    from flows.verify import verify
 
-    for flow in (nightly, on_demand):
+    for flow in (nightly, on_demand, verify):
         assert all(told.get("description") for told in flow.parameters.properties.values())
     form = on_demand.parameters.properties
     assert set(form["method"]["anyOf"][0]["enum"]) == set(METHODS)
@@ -156,6 +157,26 @@ def test_a_dead_night_is_told_by_the_next(plain: None, tmp_path: Path) -> None:
     (folder / "dead.json").write_text(json.dumps(dead))
     module.nightly.fn(str(job))
     assert json.loads((folder / "dead.json").read_text())["state"] == "crashed"
+
+
+def test_verify_finds_tells_and_mends(plain: None, tmp_path: Path) -> None:
+    from flows.archive import nightly
+    from flows.verify import verify
+
+    write_frames(tmp_path / "frames")
+    job = write_job(tmp_path)
+    nightly.fn(str(job))
+    told = tmp_path / "told.json"
+    program = f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"
+    job.write_text(job.read_text() + f"[hooks]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
+    assert verify.fn(str(job), share=0.1) == "0 problems found, 0 mended"
+    sequence = Archive.open(tmp_path / "archive").sequence("frames")
+    (sequence.run(str(sequence.current())).path / "0/c/0/0/0/0").unlink()
+    with pytest.raises(DeblurError, match="1 problems, the first: frames run-"):
+        verify.fn(str(job), share=0.1)
+    assert json.loads(told.read_text())["state"] == "damaged"
+    assert verify.fn(str(job), share=0.1, mend=True) == "1 problems found, 1 mended"
+    assert verify.fn(str(job), share=1.0) == "0 problems found, 0 mended"
 
 
 def test_on_demand_lists_or_does(plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
