@@ -65,6 +65,14 @@ def test_help_answers_without_the_heavy_imports(tmp_path: Path) -> None:
         "verify",
         "reprocess",
         "export",
+        "list",
+        "diff",
+        "promote",
+        "retract",
+        "rollback",
+        "prune",
+        "explain",
+        "provenance",
     ):
         assert name in run.stdout
 

@@ -192,6 +192,7 @@ def test_cancel_kill_and_resume(server: Server, tmp_path: Path) -> None:
             os.kill(owner.pid, signal.SIGKILL)
         os.killpg(server.processes[0].pid, signal.SIGKILL)
         server.processes[0].wait()
+        server.five_minutes_later()
         server.processes[0] = server.start()
         worker = server.begin("worker", "worker", "start", "--pool", "deblur")
         final = wait_until(lambda: accepted(server, long), 150, log)  # until the dead one's slot is free

@@ -144,6 +144,21 @@ def test_one_batch_that_fails_in_any_way_does_not_stop_the_others(
     assert late == "2 unchanged"
 
 
+def test_nothing_is_begun_after_the_deadline(
+    plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import archive as module
+
+    write_frames(tmp_path / "frames")
+    job = write_job(tmp_path)
+    monkeypatch.setattr(module.work, "deadline", lambda until: 0.0)
+    (outcome,) = module.archive.fn(load_job(job), "06:00")
+    assert outcome.line() == f"{tmp_path / 'frames'}: not begun in time"
+    assert outcome.faults() == []
+    assert module.nightly.fn(str(job), "06:00") == "1 stopped in time"
+    assert not (tmp_path / "archive").exists()
+
+
 def test_a_dead_night_is_told_by_the_next(plain: None, tmp_path: Path) -> None:
     from flows import archive as module
 
