@@ -4,6 +4,8 @@ On every level of a pyramid, an image of few, sharp edges is found for the prese
 their number: Xu, Lu, Xu & Jia 2011, doi:10.1145/2024156.2024208; Xu, Zheng & Jia 2013,
 doi:10.1109/CVPR.2013.147), and then the PSF that turns its strongest edges into those seen (Cho & Lee 2009,
 doi:10.1145/1661412.1618491). What such an image leaves out are the weak details that would vote for no blur.
+The PSF found so is near, but a little wide; from there the likely one over all images is sought
+(`deblur.marginal`).
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import label, shift, zoom
 
+from deblur.deconv import noise_of
 from deblur.deconv.wiener import closed
 from deblur.errors import ArrayError
+from deblur.marginal import likely_psf, spectrum_of
 from deblur.types import Float
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 ROUNDS = 5  # of image and PSF in turn, on each level
 EDGES = 8e-3  # price of a difference that is not zero, at first ...
 EDGES_LEAST = 1e-4  # ... and in the end: it falls by EDGES_DECAY a round
@@ -59,7 +63,7 @@ def estimate_psf(image: NDArray[Any], *, size: int) -> Float:
         psf = _resized(psf, sizes[level])
         seen = plane if level == 0 else _reduced(plane, scale)
         psf, price = _level(seen, psf, price)
-    return _centred(psf)
+    return _centred(likely_psf(plane, psf, noise=noise_of(plane[None])))
 
 
 def _level(seen: Float, psf: Float, price: float) -> tuple[Float, float]:
@@ -87,7 +91,7 @@ def _level(seen: Float, psf: Float, price: float) -> tuple[Float, float]:
 def _few_edges(ring: Float, psf: Float, price: float) -> Float:
     """The image whose blur is near `ring` while few of its differences are not zero."""
     shape = ring.shape
-    transfer = _transfer(psf, shape)
+    transfer = spectrum_of(psf, shape)
     spot = np.zeros(shape, np.float32)
     spot[0, 0] = 1
     power = sum(np.abs(scipy.fft.rfft2(s)) ** 2 for s in _slopes(spot))
@@ -177,12 +181,6 @@ def _centred(psf: Float) -> Float:
 def _slopes(plane: Float) -> list[Float]:
     """Forward differences down and across, closed into a ring."""
     return [np.roll(plane, -1, axis) - plane for axis in (0, 1)]
-
-
-def _transfer(psf: Float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
-    kernel = np.zeros(shape, np.float32)
-    kernel[: psf.shape[0], : psf.shape[1]] = psf
-    return np.asarray(scipy.fft.rfft2(np.roll(kernel, [-(n // 2) for n in psf.shape], (0, 1))))
 
 
 def _cropped(plane: NDArray[Any], size: int) -> NDArray[np.float64]:

@@ -167,6 +167,9 @@ def restore(
     ] = None,
     frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
+    readout: Annotated[
+        float, typer.Option(help="Rolling shutter: time from first row to last / frame interval.")
+    ] = 0.0,
     transfer: Annotated[str, typer.Option(help="auto, srgb or linear.")] = "auto",
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a job file.")
@@ -175,9 +178,9 @@ def restore(
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Restore one sequence, without an orchestrator."""
+    """Restore one sequence, or one still that was shaken, without an orchestrator."""
     from deblur.config import parse_job, with_settings
-    from deblur.single import restore_file
+    from deblur.single import is_still, restore_file, restore_picture
     from deblur.terminal import progress_bars
 
     told = {
@@ -185,6 +188,7 @@ def restore(
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,
+        "readout": readout,
         "transfer": transfer,
     }
     cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
@@ -192,6 +196,12 @@ def restore(
         parse_job({"archive": ".", "sources": [told], "cluster": cluster}, name="restore"),
         dict(map(as_setting, change or ())),
     )
+    if is_still(config.sources[0]):
+        if report is not None:
+            raise ConfigError(f"--report {report}: a still has no report; leave it out")
+        found = restore_picture(config.sources[0], output)
+        typer.echo(json.dumps(found) if as_json else found["line"])
+        return
     with progress_bars(quiet=as_json) as progress:
         outcomes = restore_file(config, output, report=report, progress=progress)
     report_outcomes(outcomes, as_json)

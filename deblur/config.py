@@ -48,6 +48,12 @@ class Source(Section):
     exposure_fraction: float | None = Field(
         default=None, gt=0, le=1, description="exposure time × frame rate; 360° shutter = 1"
     )
+    readout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="rolling shutter: time from the first row to the last / frame interval; 0: global shutter",
+    )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
     camera: str = Field(default="", description="which camera took it; the catalog finds sequences by it")
@@ -83,7 +89,10 @@ class Hooks(Section):
 
 
 class MotionSettings(Section):
-    method: str = Field(default="accurate", description="a name from deblur.motion.METHODS")
+    method: str = Field(
+        default="fast",
+        description="a name from deblur.motion.METHODS; frames restored with 'accurate' are no better",
+    )
 
 
 class RestoreOptions(Section):
@@ -201,10 +210,11 @@ archive = "archive"             # made if it isn't there; sources are never chan
 [[sources]]                     # as many as you like
 path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF stack, .npy, Zarr; relative to this file
 # id = "north-camera"           # name in the archive; default: from the path
-# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1), unless the files tell
+# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
 # frame_rate = 25.0             # frames a second, unless the files tell
 # exposure_time = 0.01          # seconds, unless the files tell
 # camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
+# readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
 
 # [[watch]]                     # where sequences keep arriving, each match of pattern = one; else as [[sources]]
@@ -213,7 +223,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # quiet = 300                   # seconds without a change; before that it is still being written
 
 [motion]
-# method = "accurate"
+# method = "fast"
 
 [restore]
 # method = "richardson_lucy"

@@ -62,7 +62,10 @@ def _attempted(
     name = _name(source, reader)
     try:
         if len(reader.frames) < 2:
-            raise ReadError(f"{source.path}: one frame only; motion needs a neighbour, so give at least two")
+            raise ReadError(
+                f"{source.path}: one frame only; an archive restores frames from their neighbours: "
+                "give at least two, or one still to deblur restore"
+            )
         with _undone_on_failure(path):
             return _ingest(Archive.create(path), name, source, reader, job, progress)
     except DeblurError as error:

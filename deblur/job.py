@@ -19,6 +19,7 @@ from deblur.clusters import connect
 from deblur.config import JobConfig, Source
 from deblur.errors import ConfigError, DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
+from deblur.exposure import estimate_stored
 from deblur.ingest import Progress, ingest_source
 from deblur.outcome import Outcome, Sequence
 from deblur.plan import (
@@ -37,6 +38,7 @@ from deblur.provenance import numerics_class
 from deblur.redact import without_secrets
 from deblur.release import publish as publish
 from deblur.release import verify as verify
+from deblur.shutter import NUMERICS_VERSION as SHUTTER_VERSION
 from deblur.store import (
     Archive,
     RunSpec,
@@ -197,28 +199,36 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
     """Survey a sequence unless the stored survey is what this job would make."""
     pixels = store.source
     light = source_light(source, pixels)
-    fraction = source_exposure(source, pixels).fraction
+    exposure = source_exposure(source, pixels)
     identity = {
         "version": SURVEY_VERSION,
         "method": job.motion.method,
         "light": asdict(light),
-        "fraction": fraction,
+        "fraction": exposure.fraction if exposure else f"estimated, version {SHUTTER_VERSION}",
     }
     if store.has_survey() and store.survey_attrs()["identity"] == identity:
         return
     count = pixels.shape[0]
+    gaps, method = _gaps(pixels), job.motion.method
+    estimate = None
+    if exposure is None:
+        estimate = estimate_stored(store, light=light, motion_method=method, gaps=gaps, progress=progress)
+    fraction = estimate.value if estimate else exposure.fraction if exposure else None
 
     def frames() -> Iterator[Any]:
         for t in range(count):
             yield pixels.read(t, t + 1)[0]
             progress(f"survey {store.id}", t + 1, count)
 
-    found = survey(
-        frames(), light=light, motion_method=job.motion.method, gaps=_gaps(pixels), fraction=fraction
-    )
-    arrays = {name: getattr(found, name) for name in ("forward", "backward", "linked", "noise", "shake")}
+    found = survey(frames(), light=light, motion_method=method, gaps=gaps, fraction=fraction)
+    arrays = {
+        name: getattr(found, name)
+        for name in ("forward", "backward", "linked", "noise", "noise_curve", "shake")
+    }
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
-    told["shaken"] = float(np.hypot(found.shake[:, 0], found.shake[:, 1]).max())
+    told["exposure"] = asdict(estimate) if estimate else None
+    reach = np.hypot(found.shake[..., 0], found.shake[..., 1])
+    told["shaken"] = float((reach[:, :2].max(axis=1) + 2 * reach[:, 2]).max())
     fields = [
         [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
         for t in range(count)

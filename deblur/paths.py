@@ -25,39 +25,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
-from deblur.smear import cut_cells, gather, render, scatter
+from deblur.smear import CELL, cut_cells, extend, fold, gather, render, scatter
 from deblur.types import Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
+LINE = 16  # pixels in a line of the cache: rows of an odd number of them don't crowd the same few places
+LONGEST = 4096  # pixels that a path may reach to a side
 TOLERANCE = 0.125  # pixels by which a path may differ from the one of its cell
+SHORTEST = 0.25  # intervals: motion against a rolling shutter can't make the time between frames shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Trails:
-    """A path field made ready: its cells (k, 4) = (y, x, height, width), and each cell's taps, from
-    `first[k]` to `first[k + 1]` in `offset` (n, 2) and `weight`; none for a single pixel."""
+    """A path field made ready: its cells (k, 4) = (y, x, height, width), the `path` (k, 4) of each, and each
+    cell's taps, from `first[k]` to `first[k + 1]`; none for a single pixel. Taps come in pairs, one below the
+    other: the `weight` (n, 2) of each, and the flat `offset` (n,) of the upper one in a plane of the shape `room`. That
+    holds a plane of `shape` at `margin`: pixels, (y, x), that the paths reach beyond it."""
 
-    path: Float
+    shape: tuple[int, int]
+    margin: tuple[int, int]
+    room: tuple[int, int]
     cells: NDArray[np.int32]
+    path: Float
     first: NDArray[np.int64]
     offset: NDArray[np.int32]
     weight: Float
 
-    def blur(self, plane: Float) -> Float:
-        """Blur one plane (y, x), contiguous float32, of the path's size."""
-        out = np.zeros_like(plane)
-        gather(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+    def blur(self, planes: Float) -> Float:
+        """Blur one plane (y, x), or several (c, y, x), of the path's size. Raises ArrayError for other shapes."""
+        out, room = np.empty(np.shape(planes), np.float32), np.empty(self.room, np.float32)
+        for plane, to in zip(self._each(planes), self._each(out), strict=True):
+            extend(plane, *self.margin, room)
+            gather(room, *self.margin, self.path, self.cells, self.first, self.offset, self.weight, to)
         return out
 
-    def adjoint(self, plane: Float) -> Float:
+    def adjoint(self, planes: Float) -> Float:
         """The transpose of `blur`."""
-        out = np.zeros_like(plane)
-        scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, out)
+        out, room = np.empty(np.shape(planes), np.float32), np.empty(self.room, np.float32)
+        for plane, to in zip(self._each(planes), self._each(out), strict=True):
+            room[:] = 0
+            scatter(plane, self.path, self.cells, self.first, self.offset, self.weight, *self.margin, room)
+            fold(room, *self.margin, to)
         return out
+
+    def _each(self, planes: Float) -> Float:
+        """Contiguous float32 planes (c, y, x); no copy where they are that already."""
+        if np.shape(planes)[-2:] != self.shape:
+            raise ArrayError(f"planes of shape {np.shape(planes)} don't fit a path of {self.shape}")
+        return np.ascontiguousarray(planes, np.float32).reshape(-1, *self.shape)
 
 
 def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 1) -> Trails:
-    """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes.
+    """Make a path field, (2, y, x) or (4, y, x), ready for many uses. Raises ArrayError for other shapes,
+    for what isn't finite or reaches too far.
 
     `tolerance`: pixels by which a path may differ from its cell's; more of it is faster. `smallest`: side of the
     cells, 1, 4, 8 or 16, at which that no longer counts.
@@ -65,20 +85,21 @@ def trails(path: NDArray[Any], *, tolerance: float = TOLERANCE, smallest: int = 
     >>> trails(np.ones((2, 32, 40), np.float32)).cells.tolist()[-1]
     [16, 32, 16, 8]
     """
-    field = np.asarray(path, np.float32)
+    field = np.ascontiguousarray(path, np.float32)
     if field.ndim != 3 or field.shape[0] not in (2, 4) or field.size == 0:
         raise ArrayError(f"path of shape {field.shape} is none: use (2, y, x) or (4, y, x)")
     if not np.isfinite(field).all():
         raise ArrayError("path holds NaN or infinity: replace what is unknown by zero")
-    full = np.zeros((4, *field.shape[1:]), np.float32)
-    full[: len(field)] = field
-    cells = cut_cells(full, np.float32(tolerance), smallest)
-    first = np.zeros(len(cells) + 1, np.int64)
-    render(full, cells, first, np.empty((0, 2), np.int32), np.empty(0, np.float32))
-    offset = np.empty((int(first[-1]), 2), np.int32)
-    weight = np.empty(int(first[-1]), np.float32)
-    render(full, cells, first, offset, weight)
-    return Trails(full, cells, first, offset, weight)
+    h, w = field.shape[1:]
+    cells, middle = cut_cells(field, np.float32(tolerance), smallest)
+    reach = np.ceil(np.abs(middle[:, :2]) / 2 + np.abs(middle[:, 2:])).max(axis=0)
+    if reach.max() > LONGEST:
+        raise ArrayError(f"path reaches {reach.max():.0f} px to a side: no more than {LONGEST} is blur")
+    top, left = min(int(reach[0]) + 1, h), -(-min(int(reach[1]) + 1, w) // LINE) * LINE
+    lines = -(-(left + w + CELL + left) // LINE)  # a cell that the border cuts is worked on as a whole
+    room = (top + h + CELL + top, (lines | 1) * LINE)
+    first, offset, weight = render(middle, cells, (h, w), room[1])
+    return Trails((h, w), (top, left), room, cells, middle, first, offset, weight)
 
 
 def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -95,7 +116,7 @@ def blur(image: NDArray[Any], path: NDArray[Any]) -> Float:
     [0.25, 0.5, 0.25]
     """
     planes, ready = _checked(image, path)
-    return np.stack([ready.blur(plane) for plane in planes]).reshape(np.shape(image))
+    return ready.blur(planes)
 
 
 def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
@@ -110,7 +131,7 @@ def blur_adjoint(image: NDArray[Any], path: NDArray[Any]) -> Float:
     True
     """
     planes, ready = _checked(image, path)
-    return np.stack([ready.adjoint(plane) for plane in planes]).reshape(np.shape(image))
+    return ready.adjoint(planes)
 
 
 def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
@@ -134,29 +155,66 @@ def psf_of(vector: Sequence[float], *, size: int | None = None) -> Float:
     return blur(spot, path)
 
 
-def exposure_path(motions: Sequence[Float], scales: Sequence[float], confidences: Sequence[Float]) -> Float:
+def exposure_path(
+    motions: Sequence[Float],
+    scales: Sequence[float],
+    confidences: Sequence[Float],
+    lacks: Sequence[tuple[float, float]] | None = None,
+    *,
+    row_time: float = 0.0,
+) -> Float:
     """The path over one exposure from the motion to each neighbour: their mean, weighted by trust in each.
 
     `motions`: (2, y, x) each, pixels to that neighbour; `scales`: exposure time / signed time to that
-    neighbour; `confidences`: (y, x) each, in [0, 1]. The weights are the cubes of the confidences: two
+    neighbour; `confidences`: (y, x) each, in [0, 1]; `lacks`: (dy, dx) each, in pixels, to add to what that
+    neighbour suggests. The weights are the cubes of the confidences: two
     equally sure sides are averaged, and at an occlusion the side that sees the pixel wins. Where no side is
     sure, all count alike.
+
+    `row_time`: how many frame intervals a row is seen after the one above it: 0 for a global shutter,
+    readout / height of the whole frame for a rolling one. What moves down by d rows is then seen d row times
+    later in the next frame, and its own exposure lasts longer by the same ratio: at an even speed the two
+    cancel, and the path is the same as that of a global shutter. Only where the speed changes do the sides
+    span unlike times; the speed at the row's own time is then the line through both.
     """
-    weights = [confidence**3 + np.float32(1e-3) for confidence in confidences]
+    spans: list[Any] = [np.float32(1) for _ in motions]
+    if row_time:
+        spans = [elapsed(m, np.copysign(row_time, scale)) for m, scale in zip(motions, scales, strict=True)]
+    weights = [(sure**3 + np.float32(1e-3)) / span for sure, span in zip(confidences, spans, strict=True)]
     total = np.sum(weights, axis=0, dtype=np.float32)
     path = np.zeros_like(motions[0])
-    for motion, scale, weight in zip(motions, scales, weights, strict=True):
-        path += motion * (np.float32(scale) * weight / total)
+    down = np.zeros_like(total)  # rows per interval
+    for motion, scale, weight, lack, span in zip(
+        motions, scales, weights, lacks or [(0.0, 0.0)] * len(motions), spans, strict=True
+    ):
+        share = weight / total
+        for k in range(2):
+            path[k] += share * (np.float32(scale) * motion[k] / span + np.float32(lack[k]))
+        if row_time:
+            down += share * (np.float32(np.sign(scale)) * motion[0] / span)
+    if row_time:
+        path /= np.maximum(1 - down * np.float32(row_time), np.float32(SHORTEST))
     return path
 
 
+def elapsed(motion: Float, row_time: float) -> Float:
+    """Frame intervals (y, x) between the two sightings that `motion`, (2, y, x), connects.
+
+    `row_time`: as for `exposure_path`, negative for motion to the previous frame.
+
+    >>> elapsed(np.full((2, 1, 1), 10, np.float32), 0.01).round(3).tolist()
+    [[1.1]]
+    """
+    return np.asarray(np.maximum(1 + motion[0] * np.float32(row_time), np.float32(SHORTEST)), np.float32)
+
+
 def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:
-    """Contiguous float32 planes (c, y, x) and the path made ready, or ArrayError."""
-    planes = np.ascontiguousarray(image, np.float32)
+    """The image as float32 and the path made ready, or ArrayError."""
+    planes = np.asarray(image, np.float32)
     if planes.ndim not in (2, 3) or planes.size == 0:
         raise ArrayError(f"image of shape {planes.shape} can't be blurred: use (y, x) or (c, y, x)")
     if np.ndim(path) != 3 or np.shape(path)[1:] != planes.shape[-2:]:
         raise ArrayError(
             f"path of shape {np.shape(path)} doesn't fit the image: use {(2, *planes.shape[-2:])}"
         )
-    return planes.reshape(-1, *planes.shape[-2:]), trails(path)
+    return planes, trails(path)

@@ -23,7 +23,7 @@ from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
 from deblur.tiling import Box, blocks, boxes, round_up, windows
-from deblur.types import FrameInfo
+from deblur.types import Estimate, FrameInfo
 
 Stage = Literal["motion", "restore"]
 STAGES: tuple[Stage, ...] = ("motion", "restore")
@@ -37,13 +37,14 @@ class Exposure:
     """How long the shutter was open, as a share of the frame interval, and how we know.
 
     `interval`: nominal seconds between frames, None where frames carry no times. `per_frame`: frames bring their
-    own exposure times, which go before `fraction`.
+    own exposure times, which go before `fraction`. `uncertainty`: standard, of an estimated fraction.
     """
 
     fraction: float
     interval: float | None
-    origin: Literal["given", "metadata"]
+    origin: Literal["given", "metadata", "estimated"]
     per_frame: bool = False
+    uncertainty: float | None = None
 
     def scale(self, frame: FrameInfo, other: FrameInfo) -> float:
         """Exposure of `frame` over the time to `other`: the share of the motion between them that blurred it."""
@@ -68,6 +69,7 @@ class Parameters:
     restore_version: int
     restore_halo: int
     outputs: tuple[str, ...]
+    readout: float = 0.0
 
     def dump(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,7 +77,7 @@ class Parameters:
     @classmethod
     def load(cls, raw: Mapping[str, Any]) -> Parameters:
         return cls(
-            **{field.name: raw[field.name] for field in fields(cls)}
+            **{field.name: raw[field.name] for field in fields(cls) if field.name in raw}
             | {
                 "light": Light(**raw["light"]),
                 "exposure": Exposure(**raw["exposure"]),
@@ -92,7 +94,7 @@ class Parameters:
         """The parameters that decide this stage's bits, given the bits of the stage before it."""
         whole = self.dump()
         mine = ("window", "reduction", "light", "motion_method", "motion_version", "motion_halo", "outputs")
-        later = ("window", "light", "exposure", "restore", "restore_version", "restore_halo")
+        later = ("window", "light", "exposure", "restore", "restore_version", "restore_halo", "readout")
         return {key: whole[key] for key in (mine if stage == "motion" else later)}
 
 
@@ -133,8 +135,13 @@ class Plan:
     cost: Cost
 
 
-def source_exposure(source: Source, store: SourceStore) -> Exposure:
-    """Exposure fraction from the job file or else from the frames' metadata. Raises ConfigError where neither says."""
+def source_exposure(
+    source: Source, store: SourceStore, *, estimate: Estimate | None = None
+) -> Exposure | None:
+    """Exposure fraction from the job file, else from the frames' metadata, else from `estimate`; None without it.
+
+    Raises ConfigError where what the first two say is impossible.
+    """
     infos = frame_infos(store)
     interval = nominal_interval(infos)
     rate = source.frame_rate or store.header.frame_rate or (1 / interval if interval else None)
@@ -152,10 +159,9 @@ def source_exposure(source: Source, store: SourceStore) -> Exposure:
         return Exposure(
             _fraction(median * rate, store.header.name), interval, "metadata", interval is not None
         )
-    raise ConfigError(
-        f"{store.header.name}: exposure fraction unknown (no exposure time or no frame rate in the files): "
-        "give exposure_fraction, or exposure_time and frame_rate"
-    )
+    if estimate is not None:
+        return Exposure(estimate.value, interval, "estimated", uncertainty=estimate.uncertainty)
+    return None
 
 
 def _fraction(value: float, name: str) -> float:
@@ -190,7 +196,10 @@ def source_light(source: Source, store: SourceStore) -> Light:
 def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     """Plan a run. Raises ConfigError for settings that don't fit the sequence, PlanError for memory."""
     pixels, surveyed = store.source, store.survey_attrs()
-    exposure, light = source_exposure(source, pixels), source_light(source, pixels)
+    estimate, light = surveyed.get("exposure"), source_light(source, pixels)
+    exposure = source_exposure(source, pixels, estimate=Estimate(**estimate) if estimate else None)
+    if exposure is None:
+        raise ConfigError(f"{store.id}: exposure fraction unknown: give exposure_fraction, or run again")
     settings = check_methods(job)
     longest = float(surveyed["longest"])
     reduction = int(surveyed["reduction"])
@@ -213,6 +222,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
             restore_halo(settings, longest_path) + reach, CELL
         ),  # windows see the frame's cells
         outputs=job.outputs,
+        readout=source.readout,
     )
     shape = pixels.shape
     cost = project(shape, pixels.header.dtype, job, parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,14 @@ from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
+from deblur.motion.rolling import check_readout, motion_per_interval
+from deblur.shutter import STRETCH, estimate_exposure_fraction
+from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
-from deblur.types import Bool, Bytes, Float, Iterations, Reason, Restoration
+from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
+LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,15 @@ class Neighbour:
 
     `frame`: (c, y, x) linear light. `motion`: (2, y, x) pixels, from the frame to restore to this one;
     `back`: from this one to the frame to restore, on this one's grid. `scale`: exposure time / signed time
-    to this frame: +fraction for the next frame, -fraction for the previous one.
+    to this frame: +fraction for the next frame, -fraction for the previous one. `lack`: (dy, dx), pixels that the path
+    which this neighbour suggests lacks (`Survey.shake`).
     """
 
     frame: Float
     motion: Float
     back: Float
     scale: float
+    lack: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +80,14 @@ def restore_window(
     noise: float,
     settings: RestoreSettings,
     invalid: Bool | None = None,
-    shake: tuple[float, float] = (0.0, 0.0),
+    bend: tuple[float, float] = (0.0, 0.0),
+    row_time: float = 0.0,
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `shake`: (dy, dx), what the survey found that the path of the frame lacks.
+    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle;
+    `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
@@ -94,14 +102,23 @@ def restore_window(
         return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
     chosen = settings.solver()
     sure = [quality.confidence(n.motion, n.back) for n in neighbours]
-    path = paths.exposure_path([n.motion for n in neighbours], [n.scale for n in neighbours], sure)
-    path += np.array(shake, np.float32)[:, None, None]
+    path = paths.exposure_path(
+        [n.motion for n in neighbours],
+        [n.scale for n in neighbours],
+        sure,
+        [n.lack for n in neighbours],
+        row_time=row_time,
+    )
+    if any(bend):
+        bent = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
+        path = np.concatenate([path, bent])
     model = AlongPath(path)
     rules = quality.Gate()
     unknown = (
         quality.clipped_at(frame, rules) if invalid is None else quality.clipped_at(frame, rules) | invalid
     )
-    trust = quality.steadiness([n.motion * np.float32(n.scale) for n in neighbours], path)
+    best = np.max(sure, axis=0)
+    trust = np.maximum(best, np.float32(LEAST_TRUST))
     trust[unknown] = 0
     records, planes = [], []
     for plane in frame:
@@ -110,8 +127,9 @@ def restore_window(
         planes.append(restored)
         records.append(record)
     image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
+    again = np.stack([model.apply(plane) for plane in image])
     weight, reason = quality.gate(
-        frame, image, path, np.max(sure, axis=0), beyond, noise=noise, invalid=invalid, rules=rules
+        frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
     return RestoredWindow(image, weight, reason, worst)
@@ -123,18 +141,25 @@ def restore(
     exposure_fraction: float | None = None,
     transfer: str = "auto",
     method: str = "variational",
-    motion_method: str = "accurate",
+    motion_method: str = "fast",
+    readout: float = 0.0,
     settings: RestoreSettings | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
-    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time, at least two.
-    `exposure_fraction`: exposure time × frame rate, in (0, 1]. `transfer`: "srgb", "linear" or "auto" (8-bit
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time.
+    `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
+    (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
-    `motion_method`: one from `deblur.motion.METHODS`. `settings`: all numbers of the restoration; its method
+    `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
+    fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
+    `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method
     goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
+
+    One frame alone is taken as a still that a shaking camera blurred everywhere alike: its PSF is found
+    blindly (`deblur.estimate_psf`) and returned as `psf`; `exposure_fraction` is then nan, `motion` zero.
 
     Returns a `Restoration`; its `motion` is that to the next frame (for the last frame and before a cut: the
     opposite of that to the previous one). Raises ArrayError for a wrong stack, ConfigError for a wrong
@@ -147,10 +172,18 @@ def restore(
     np.float32(0.0)
     """
     stack = _checked(frames)
-    fraction = _checked_fraction(exposure_fraction)
+    given = _checked_fraction(exposure_fraction)
+    rows = stack.shape[2]
+    row_time = check_readout(readout) / rows
     chosen = settings or RestoreSettings(method=method)
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
+    if len(stack) == 1:
+        return _still(stack, light, np.shape(frames))
+    exposure = given or estimate_exposure_fraction(
+        stack[:STRETCH], transfer=transfer, motion_method=motion_method
+    )
+    fraction = exposure.value
     found = survey(stack, light=light, motion_method=motion_method, fraction=fraction)
     forward, backward = _motion(stack, found, light, motion_method)
     out = np.empty_like(stack)
@@ -160,23 +193,64 @@ def restore(
     for t, codes in enumerate(stack):
         beside = []
         if found.linked[t]:
-            beside.append(Neighbour(decode(stack[t + 1], light), forward[t], backward[t + 1], fraction))
+            frame = decode(stack[t + 1], light)
+            beside.append(Neighbour(frame, forward[t], backward[t + 1], fraction, vector(found.shake[t, 0])))
         if t > 0 and found.linked[t - 1]:
-            beside.append(Neighbour(decode(stack[t - 1], light), backward[t], forward[t - 1], -fraction))
+            frame = decode(stack[t - 1], light)
+            beside.append(Neighbour(frame, backward[t], forward[t - 1], -fraction, vector(found.shake[t, 1])))
         window = restore_window(
             decode(codes, light),
             tuple(beside),
             noise=float(found.noise[t]),
             settings=chosen,
-            shake=(float(found.shake[t, 0]), float(found.shake[t, 1])),
+            bend=vector(found.shake[t, 2]),
+            row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(codes, window.image, weight[t], light)
         records.append(window.iterations)
-    motion = np.where(found.linked[:, None, None, None], forward, -backward)
+    motion = np.stack([
+        motion_per_interval(there, readout=readout, rows=rows)
+        if linked
+        else -motion_per_interval(back, readout=readout, rows=rows, step=-1)
+        for there, back, linked in zip(forward, backward, found.linked, strict=True)
+    ])  # fmt: skip
     return Restoration(
-        out.reshape(np.shape(frames)), weight, reason, motion, fraction, found.noise, tuple(records)
+        out.reshape(np.shape(frames)),
+        weight,
+        reason,
+        motion,
+        fraction,
+        found.noise,
+        tuple(records),
+        exposure_uncertainty=exposure.uncertainty,
     )
+
+
+def restored_still(codes: NDArray[Any], light: Light) -> tuple[NDArray[Any], RestoredStill]:
+    """One frame alone, (c, y, x) codes, restored and merged; the weights are those that it was merged with."""
+    found = restore_still(decode(codes, light))
+    found = replace(found, weight=stored_weight(found.weight))
+    return merge(codes, found.image, found.weight, light), found
+
+
+def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restoration:
+    image, found = restored_still(stack[0], light)
+    return Restoration(
+        image.reshape(shape),
+        found.weight[None],
+        found.reason[None],
+        np.zeros((1, 2, *found.weight.shape), np.float32),
+        float("nan"),
+        np.array([found.noise], np.float32),
+        (found.iterations,),
+        psf=found.psf,
+    )
+
+
+def vector(pair: Float) -> tuple[float, float]:
+    """(dy, dx) as plain numbers."""
+    return float(pair[0]), float(pair[1])
 
 
 def stored_weight(weight: Float) -> Float:
@@ -203,19 +277,13 @@ def _checked(frames: NDArray[Any]) -> NDArray[Any]:
     stack = np.ascontiguousarray(frames)
     if stack.ndim not in (3, 4) or stack.size == 0:
         raise ArrayError(f"frames of shape {stack.shape} can't be restored: use (t, y, x) or (t, c, y, x)")
-    if len(stack) < 2:
-        raise ArrayError("one frame alone can't be restored yet: give at least two neighbouring frames")
     if stack.dtype.kind == "f" and not np.isfinite(stack).all():
         bad = int(np.flatnonzero(~np.isfinite(stack).reshape(len(stack), -1).all(axis=1))[0])
         raise ArrayError(f"frame {bad} holds NaN or infinity: fill what is unknown first")
     return stack if stack.ndim == 4 else stack[:, None]
 
 
-def _checked_fraction(fraction: float | None) -> float:
-    if fraction is None:
-        raise ConfigError(
-            "exposure_fraction is missing: give exposure time * frame rate, such as 0.5 for 180°"
-        )
-    if not 0 < fraction <= 1:
+def _checked_fraction(fraction: float | None) -> Estimate | None:
+    if fraction is not None and not 0 < fraction <= 1:
         raise ConfigError(f"exposure_fraction is {fraction}: it must be above 0 and at most 1")
-    return float(fraction)
+    return None if fraction is None else Estimate(float(fraction), 0.0)

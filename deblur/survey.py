@@ -14,21 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
-from deblur.estimate import noise_level
+from deblur.estimate import noise_curve, noise_level
 from deblur.light import Light, decode, luma
 from deblur.motion import estimate_motion, estimate_motion_pair
 from deblur.motion.pyramid import reduce, upsample
-from deblur.paths import exposure_path
 from deblur.quality import confidence
-from deblur.shake import shake
+from deblur.trajectory import change_of_path, exposures
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 4
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
-SHAKIEST = 2.0  # a frame's path may be off by this times the change of speed between frames
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
+CURVE_SIDE = 512  # the same for how it grows with the light, which takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,11 @@ class Survey:
     `reduction`: the power of two by which frames were reduced. `forward`, `backward`: (t, 2, h, w) float32, motion
     from each frame to the next and to the previous one, on the reduced grid, in full-resolution pixels; zero where
     there is none. `linked`: (t,) bool, whether a frame and the next one show the same scene, neighbours in time.
-    `noise`: (t,) float32, standard deviation in linear light. `longest`: the longest displacement found, in pixels.
-    `shake`: (t, 2) float32, (dy, dx) in pixels that the path measured for a frame lacks everywhere, because the
-    camera's speed during the exposure was not its mean speed between frames; zero when no exposure was given.
+    `noise`: (t,) float32, standard deviation in linear light. `noise_curve`: (t, 2) float32, gain and floor of its
+    variance as a line over the light (`deblur.estimate.noise_curve`). `longest`: the longest displacement found, in pixels.
+    `shake`: (t, 3, 2) float32, (dy, dx) in pixels: what the path that the next frame suggests lacks everywhere, what
+    the one that the previous frame suggests does, because the camera's speed during the exposure was not its mean speed
+    between frames, and the bend of the path (`deblur.trajectory`); zero when no exposure was given.
     """
 
     reduction: int
@@ -50,6 +51,7 @@ class Survey:
     noise: Float
     longest: float
     shake: Float
+    noise_curve: Float
 
 
 def reduction_for(height: int, width: int) -> int:
@@ -86,8 +88,10 @@ def survey(
     backward: list[Float] = []
     linked: list[bool] = []
     noise: list[float] = []
-    lights: list[Float] = []  # reduced, in linear light: of the last three frames
-    found: list[Float] = []
+    curves: list[tuple[float, float]] = []
+    moves: list[Float] = []  # of the view as a whole, to the next frame
+    changes: list[Float] = []  # of the path, to the next frame's
+    lit: Float | None = None  # the previous frame, reduced, in linear light
     previous: Float | None = None
     factor = 0
     shape: tuple[int, ...] | None = None
@@ -101,6 +105,8 @@ def survey(
             )
         reduced = reduce(luma(frame, light), factor)
         noise.append(_noise(frame, light))
+        curve = noise_curve(_middle(frame, light, CURVE_SIDE))
+        curves.append((curve.gain, curve.floor))
         nothing = np.zeros((2, *reduced.shape), np.float32)
         forward.append(nothing)
         backward.append(nothing)
@@ -113,64 +119,46 @@ def survey(
                 backward[index] = pair.backward * np.float32(factor)
         previous = reduced
         if fraction is not None:
-            lights = [*lights[-1:], reduce(decode(frame, light).mean(axis=0), factor)]
-            if index > 0:
-                found.append(_shake(lights[0], index - 1, forward, backward, linked, fraction, factor))
-    if fraction is not None and lights:
-        found.append(_shake(lights[-1], len(linked) - 1, forward, backward, linked, fraction, factor))
+            light_here = reduce(decode(frame, light).mean(axis=0), factor)
+            if lit is not None:
+                moves.append(np.median(forward[index - 1], axis=(1, 2)))
+                changes.append(np.full(2, np.nan, np.float32))
+                if linked[index - 1]:
+                    flow, back = (
+                        field / np.float32(factor) for field in (forward[index - 1], backward[index])
+                    )
+                    sure = confidence(flow, back)
+                    change = change_of_path(lit, light_here, flow, sure, fraction=fraction)
+                    changes[-1] = change * np.float32(factor)
+            lit = light_here
     if shape is None:
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
     longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    shakes = np.zeros((len(linked), 2), np.float32)
-    if found:
-        shakes = _held(np.array(found, np.float32), _unsteadiness(*fields, linked, np.float32(fraction or 0)))
-    return Survey(factor, *fields, np.array(linked), np.array(noise, np.float32), longest, shakes)
+    shakes = np.zeros((len(linked), 3, 2), np.float32)
+    if fraction is not None and moves:
+        shakes = _shakes(np.array(moves), np.array(changes), linked, fraction)
+    levels, lines = np.array(noise, np.float32), np.array(curves, np.float32)
+    return Survey(factor, *fields, np.array(linked), levels, longest, shakes, lines)
 
 
-def _unsteadiness(forward: Float, backward: Float, linked: list[bool], fraction: np.float32) -> Float:
-    """(t,): by how many pixels the paths that the two neighbours suggest differ; 0 with one neighbour."""
-    both = np.array(linked) & np.array([False, *linked[:-1]])
-    gaps = np.zeros(len(linked), np.float32)
-    for t in np.flatnonzero(both):
-        gaps[t] = np.hypot(*np.median(forward[t] + backward[t], axis=(1, 2))) * fraction
-    return gaps
-
-
-def _held(shakes: Float, gaps: Float) -> Float:
-    """No shake beyond `SHAKIEST` times the unsteadiness around its frame: a steady camera's path is believed."""
-    padded = np.pad(gaps, 1)
-    around = np.max([padded[:-2], padded[1:-1], padded[2:]], axis=0) * np.float32(SHAKIEST)
-    size = np.hypot(shakes[:, 0], shakes[:, 1])
-    return np.asarray(
-        shakes * np.minimum(1, around / np.maximum(size, np.float32(1e-6)))[:, None], np.float32
-    )
-
-
-def _shake(
-    seen: Float,
-    t: int,
-    forward: list[Float],
-    backward: list[Float],
-    linked: list[bool],
-    fraction: float,
-    factor: int,
-) -> Float:
-    """What the path of frame `t` lacks as a whole, in full-resolution pixels; `seen`: its reduced light."""
-    one = np.float32(1 / factor)
-    motions, scales, backs = [], [], []
-    if linked[t]:
-        motions, scales, backs = [forward[t] * one], [fraction], [backward[t + 1] * one]
-    if t > 0 and linked[t - 1]:
-        motions, scales, backs = (
-            [*motions, backward[t] * one],
-            [*scales, -fraction],
-            [*backs, forward[t - 1] * one],
-        )
-    if not motions:
-        return np.zeros(2, np.float32)
-    sure = [confidence(motion, back) for motion, back in zip(motions, backs, strict=True)]
-    return shake(seen, exposure_path(motions, scales, sure), np.max(sure, axis=0)) * np.float32(factor)
+def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> Float:
+    """(t, 3, 2), see `Survey.shake`, run by run of linked frames."""
+    out = np.zeros((len(linked), 3, 2), np.float32)
+    start = 0
+    for end in np.flatnonzero(~np.array(linked)).tolist():
+        run = slice(start, end)
+        for t in range(start, end + 1):
+            if start == end:
+                break
+            path, bend = exposures(moves[run], changes[run], t - start, fraction)
+            if t < end:
+                out[t, 0] = path - np.float32(fraction) * moves[t]
+            if t > start:
+                out[t, 1] = path - np.float32(fraction) * moves[t - 1]
+            out[t, 2] = bend
+        start = end + 1
+    return out
 
 
 def refine(
@@ -203,7 +191,11 @@ def dequantise(stored: NDArray[np.int16]) -> Float:
 
 
 def _noise(frame: NDArray[Any], light: Light) -> float:
-    _, height, width = frame.shape
-    y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
-    crop = decode(frame[:, y : y + NOISE_SIDE, x : x + NOISE_SIDE], light)
+    crop = _middle(frame, light, NOISE_SIDE)
     return float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
+
+
+def _middle(frame: NDArray[Any], light: Light, side: int) -> Float:
+    """Linear light of the middle of a frame, at most `side` wide and high."""
+    y, x = (max(0, (n - side) // 2) for n in frame.shape[1:])
+    return decode(frame[:, y : y + side, x : x + side], light)

@@ -68,6 +68,8 @@ class Restoration:
     `frames`: shape and dtype of the input. `weight`: (t, y, x) float32, 1 restored, 0 source kept.
     `reason`: (t, y, x) uint8, see `Reason`. `motion`: (t, 2, y, x) float32, pixels per frame interval.
     `noise`: (t,) float32, standard deviation as a fraction of full range. `iterations`: one record a frame.
+    `exposure_fraction`: nan for a still. `exposure_uncertainty`: standard, of an estimated one; 0 where it was
+    given. `psf`: (k, k), what a still was restored with, found from itself; None for frames with neighbours.
     """
 
     frames: NDArray[Any]
@@ -77,6 +79,8 @@ class Restoration:
     exposure_fraction: float
     noise: Float
     iterations: tuple[Iterations, ...]
+    exposure_uncertainty: float = 0.0
+    psf: Float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
-from deblur.sequence import Neighbour, restore_window
+from deblur.sequence import Neighbour, restore_window, vector
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
@@ -239,13 +239,21 @@ def _restore_tile(
         return dequantise(fields[name](at)[:, *view])
 
     beside = []
-    for there, back, other, sign in (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1)):
+    shake = context.shake[t]
+    for side, (there, back, other, sign) in enumerate(
+        (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1))
+    ):
         if context.link(t, other):
             scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
-            beside.append(Neighbour(light(other), motion(there, t), motion(back, other), scale))
-    shaken = (float(context.shake[t, 0]), float(context.shake[t, 1]))
+            to, fro = motion(there, t), motion(back, other)
+            beside.append(Neighbour(light(other), to, fro, scale, vector(shake[side])))
     return restore_window(
-        light(t), tuple(beside), noise=float(context.noise[t]), settings=p.restore, invalid=None, shake=shaken
+        light(t),
+        tuple(beside),
+        noise=float(context.noise[t]),
+        settings=p.restore,
+        bend=vector(shake[2]),
+        row_time=p.readout / context.sequence.source.header.shape[1],
     )
 
 

@@ -257,13 +257,14 @@ def test_restore_npy_to_tiff_with_a_report(deblur: Command, tmp_path: Path) -> N
     np.save(tmp_path / "in.npy", frames)
     said = deblur(
         "restore", tmp_path / "in.npy", tmp_path / "out.tif", "--frame-rate", "25", "--exposure-time", "0.03",
-        "--workers", "1", "--report", tmp_path / "look.html", "--json", *SMALL,
+        "--readout", "0.4", "--workers", "1", "--report", tmp_path / "look.html", "--json", *SMALL,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert said.err == ""
     (told,) = json.loads(said.out)
     assert told["published"] is True
     assert told["parameters"]["exposure"]["fraction"] == pytest.approx(0.75)
+    assert told["parameters"]["readout"] == 0.4
     found = shots(tmp_path / "out.tif")
     assert (found.shape, found.dtype) == (frames.shape, frames.dtype)
     assert not np.array_equal(found, frames)
@@ -283,7 +284,6 @@ def test_restore_to_zarr_is_the_run_itself(deblur: Command, finished: Path, tmp_
 @pytest.mark.parametrize(
     ("output", "options", "fault"),
     [
-        ("out", [], "exposure fraction unknown"),
         ("out", ["-e", "1.5"], "exposure_fraction"),
         ("out", ["-e", "-1"], "exposure_fraction"),
         ("out", ["-e", "0.5", "--set", "restore.nonsense=1"], "restore.nonsense: no such setting"),

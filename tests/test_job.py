@@ -190,11 +190,36 @@ def test_a_plan_over_the_memory_limit_is_refused(clip: tuple[Path, Any], tmp_pat
     assert Archive.open(job.archive).sequence("pan").runs() == ()
 
 
-def test_without_an_exposure_fraction_the_plan_is_refused(clip: tuple[Path, Any], tmp_path: Path) -> None:
-    job = job_for(clip[0], tmp_path / "archive")
+def without_exposure(job: JobConfig) -> JobConfig:
     source = job.sources[0].model_copy(update={"exposure_fraction": None})
-    with pytest.raises(ConfigError, match="exposure fraction unknown"):
-        work.run(job.model_copy(update={"sources": (source,)}))
+    return job.model_copy(update={"sources": (source,)})
+
+
+def test_an_exposure_that_nobody_tells_is_estimated_and_recorded(tmp_path: Path) -> None:
+    frames = pan(4, 96, 160, step=12)[0]
+    np.save(tmp_path / "fast.npy", frames)
+    job = without_exposure(
+        job_for(tmp_path / "fast.npy", tmp_path / "archive", window=128, unit=128, shard=128)
+    )
+    (outcome,) = work.run(job)
+    told = published(job, outcome).parameters["exposure"]
+    assert told["origin"] == "estimated"
+    assert abs(told["fraction"] - 0.75) < 3 * told["uncertainty"]
+    assert 0 < told["uncertainty"] < 0.2
+    surveyed = Archive.open(job.archive).sequence("fast").survey_attrs()["exposure"]
+    assert surveyed == {"value": told["fraction"], "uncertainty": told["uncertainty"]}
+    (again,) = work.run(job)
+    assert again.computed == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(2, "2 frames can't tell it: give exposure_fraction"), (4, "move enough")]
+)
+def test_an_exposure_that_cannot_be_told_is_refused(tmp_path: Path, count: int, words: str) -> None:
+    np.save(tmp_path / "still.npy", np.repeat(pan(1, 64, 96)[0], count, axis=0))
+    with pytest.raises(ConfigError, match=f"exposure fraction unknown.*{words}") as caught:
+        work.run(without_exposure(job_for(tmp_path / "still.npy", tmp_path / "archive")))
+    assert "\n" not in str(caught.value)
 
 
 def test_gradients_are_stored_when_asked_for(clip: tuple[Path, Any], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from deblur.config import JobConfig, Source, parse_job
 from deblur.errors import ConfigError
 from deblur.plan import Exposure, Parameters, make_plan, nominal_interval, project, source_exposure, units
 from deblur.store import Archive, SequenceStore, SourceStore
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import Estimate, FrameInfo, SequenceHeader
 from tests.conftest import pan
 
 
@@ -43,13 +43,18 @@ def test_exposure_time_and_frame_rate_make_the_fraction(tmp_path: Path) -> None:
     exif = source_store(tmp_path / "b", timed(None, None, exposure=0.02))
     assert source_exposure(Source(path="x", frame_rate=25), exif) == Exposure(0.5, None, "metadata")
     video = source_store(tmp_path / "c", timed(0.0, 0.04, 0.08, exposure=0.01))
-    assert source_exposure(Source(path="x"), video).fraction == pytest.approx(0.25)
+    assert source_exposure(Source(path="x"), video) == Exposure(0.25, pytest.approx(0.04), "metadata", True)
 
 
-def test_an_unknown_or_impossible_exposure_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_exposure_is_the_estimate_and_an_impossible_one_refused(tmp_path: Path) -> None:
     store = source_store(tmp_path, timed(None, None, exposure=0.02))
-    with pytest.raises(ConfigError, match=r"exposure fraction unknown.*give exposure_fraction"):
-        source_exposure(Source(path="x"), store)
+    assert source_exposure(Source(path="x"), store) is None
+    estimate = Estimate(0.6, 0.05)
+    assert source_exposure(Source(path="x"), store, estimate=estimate) == Exposure(
+        0.6, None, "estimated", uncertainty=0.05
+    )
+    given = Source(path="x", exposure_fraction=0.3)
+    assert source_exposure(given, store, estimate=estimate) == Exposure(0.3, None, "given")
     with pytest.raises(ConfigError, match=r"exposure time × frame rate is 2, beyond \(0, 1\]"):
         source_exposure(Source(path="x", frame_rate=100), store)
 

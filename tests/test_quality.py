@@ -44,7 +44,8 @@ def decide(
 ) -> tuple[np.ndarray, ...]:
     image, beyond = held(seen, sharp, noise=0.002, rules=Gate())
     invalid = more.get("invalid")
-    return gate(seen, image, path, sure, beyond, noise=0.002, invalid=invalid, rules=Gate())  # type: ignore[arg-type]
+    again = blur(image, path)
+    return gate(seen, image, again, path, sure, beyond, noise=0.002, invalid=invalid, rules=Gate())  # type: ignore[arg-type]
 
 
 def test_overshoot_is_held_near_the_local_range() -> None:

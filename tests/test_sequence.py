@@ -127,6 +127,17 @@ def test_restore_keeps_shape_and_dtype_and_gains(dtype: str) -> None:
     np.testing.assert_array_equal(found.frames[found.weight == 0], given[found.weight == 0])
 
 
+def test_an_exposure_that_is_not_given_is_estimated() -> None:
+    frames, truth = pan(count=4, speed=12, fraction=0.75, size=(120, 200))
+    found = restore(frames)
+    assert abs(found.exposure_fraction - 0.75) < 3 * found.exposure_uncertainty
+    assert 0 < found.exposure_uncertainty < 0.2
+    given = restore(frames, exposure_fraction=found.exposure_fraction)
+    assert given.exposure_uncertainty == 0
+    np.testing.assert_array_equal(given.frames, found.frames)
+    assert psnr(found.frames, truth, 16) > psnr(frames, truth, 16) + 1.5
+
+
 def test_colour_is_restored_plane_by_plane() -> None:
     frames, _ = pan(count=2, size=(64, 80))
     colour = np.rint(np.stack([frames, frames * 0.5, 1 - frames], axis=1) * 255).astype(np.uint8)
@@ -141,7 +152,7 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
     holed = frames.copy()
     holed[1, 3, 4] = np.nan
     for error, words, stack, kwargs in (
-        (ConfigError, "exposure_fraction is missing", frames, {}),
+        (ArrayError, "three frames", frames[:2], {}),
         (ConfigError, "exposure_fraction", frames, {"exposure_fraction": 1.5}),
         (ConfigError, "exposure_fraction", frames, {"exposure_fraction": -0.1}),
         (ConfigError, "exposure_fraction", frames, {"exposure_fraction": float("nan")}),
@@ -149,7 +160,6 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
         (ConfigError, "method", frames, {"exposure_fraction": 0.5, "method": "wiener"}),
         (ConfigError, "motion method", frames, {"exposure_fraction": 0.5, "motion_method": "magic"}),
         (ConfigError, "transfer", frames, {"exposure_fraction": 0.5, "transfer": "magic"}),
-        (ArrayError, "one frame", frames[:1], {"exposure_fraction": 0.5}),
         (ArrayError, "frame 1 holds NaN", holed, {"exposure_fraction": 0.5}),
         (ArrayError, "shape", frames[0], {"exposure_fraction": 0.5}),
     ):

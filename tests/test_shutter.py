@@ -26,3 +26,11 @@ def test_what_cannot_be_told_is_said_in_one_line() -> None:
         with pytest.raises(ArrayError, match=words) as caught:
             estimate_exposure_fraction(frames)
         assert "\n" not in str(caught.value)
+
+
+def test_noise_does_not_choose_the_frames_that_tell() -> None:
+    frames, _ = pan(5, 160, 240, step=12, fraction=0.75)
+    noise = np.random.default_rng(2).normal(0, 5, frames.shape)
+    noisy = np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
+    found = estimate_exposure_fraction(noisy, transfer="linear")
+    assert abs(found.value - 0.75) < max(0.1, 2 * found.uncertainty)

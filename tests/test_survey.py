@@ -81,3 +81,14 @@ def test_a_window_starts_from_the_survey() -> None:
     a, b = (np.ascontiguousarray(f[0], np.float32) / 255 for f in frames)
     found = refine(a, b, coarse, reduction=4, y0=0, x0=0, method="accurate")
     assert np.allclose(np.median(found[:, 16:-16, 64:-64], axis=(1, 2)), [0, -40], atol=0.2)
+
+
+def test_noise_is_told_as_a_line_over_the_light() -> None:
+    light = np.tile(np.linspace(0.1, 0.9, 160, dtype=np.float32), (120, 1))
+    rng = np.random.default_rng(3)
+    view = (light + np.sqrt(4e-4 * light + 1e-5) * rng.standard_normal(light.shape)).astype(np.float32)
+    found = survey([view[None], view[None]], light=Light(0, 1, "linear"), motion_method="accurate")
+    assert found.noise_curve.shape == (2, 2)
+    gain, floor = found.noise_curve[0]
+    assert abs(np.sqrt(gain * 0.5 + floor) / np.sqrt(2.1e-4) - 1) < 0.15
+    assert abs(found.noise[0] / np.sqrt(gain * view.mean() + floor) - 1) < 0.15

@@ -19,21 +19,22 @@ from deblur.deconv.model import Blur
 from deblur.errors import NumericsError
 from deblur.types import Float, Iterations
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Variational:
     """The settings; all JSON-able numbers.
 
-    `iterations`: steps. `regularisation`: strength of the prior for noise `floor`; it grows with the noise.
+    `iterations`: steps. `regularisation`: strength of the prior for noise `floor`; it grows with the noise, in
+    proportion: the path's errors, which the prior also has to bear, do not grow.
     `power`: 0.8 natural images, 1 total variation. `edge`: gradients below it are taken as smooth. `huber`:
     residuals beyond this many noise levels count linearly: there the path is wrong, not the noise large.
     `floor`: the noise assumed at least: paths are never exact. `reweight`: steps between new weights.
     """
 
-    iterations: int = 20
-    regularisation: float = 0.06
+    iterations: int = 30
+    regularisation: float = 0.3
     power: float = 0.8
     edge: float = 0.01
     huber: float = 6.0
@@ -44,7 +45,7 @@ class Variational:
         self, blurred: Float, model: Blur, *, noise: float, trust: Float | None
     ) -> tuple[Float, Iterations]:
         level = float(np.hypot(noise, self.floor))
-        strength = np.float32(self.regularisation * (level / self.floor) ** 2)
+        strength = np.float32(self.regularisation * level / self.floor)
         believed = np.ones_like(blurred) if trust is None else trust
         x = model.start(blurred)
         z, previous = x.copy(), x.copy()

@@ -24,8 +24,8 @@ RESIDUAL = 0.3  # ... and for a difference as large as the slope of the texture
 NOISE = 0.2  # slope of the compressed image that is no texture
 LEFT = 10.0  # px of error expected where the motion leaves the frame
 COVERED = 0.8  # a pixel that fewer pixels than this lead to is hidden
-CUT_CLOSED = 0.2  # below this share of closed round trips ...
-CUT_LIKENESS = 0.5  # ... and this correlation after motion the frames show different scenes
+CUT_CLOSED = 0.3  # below this share of closed round trips ...
+CUT_LIKENESS = 0.6  # ... and this correlation after motion the frames show different scenes
 
 
 def round_trip(forward: Float, backward: Float) -> tuple[Float, Bool]:

@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError
+from deblur.motion.overall import affine, likeness
 from deblur.motion.pyramid import halve, reduce, upsample
 from deblur.types import Float
 
+ALIKE = 0.95  # correlation after motion on the coarsest level below which another start is looked for ...
+BETTER = 0.02  # ... and taken when it correlates by so much better
+AREA = 1 << 14  # px: on larger images no start is looked for
 LARGEST = 1e9  # beyond it float32 arithmetic would leave the finite numbers
 
 
@@ -96,5 +100,17 @@ def coarse_to_fine(
             doubled = np.float32(2) * field
             field = upsample(doubled, factor=2, y0=0, x0=0, height=one.shape[0], width=one.shape[1])
         field = method.solve_level(one, other, field, first + level)
+        if initial is None and len(pyramid) == levels:
+            field = _or_overall(one, other, field, method, first + level)
         del pyramid[level]
     return field
+
+
+def _or_overall(one: Float, other: Float, field: Float, method: Method, level: int) -> Float:
+    """`field`, or what one motion of the whole view leads to where that explains the frames far better."""
+    if one.size > AREA or likeness(one, other, field)[0] >= ALIKE:
+        return field
+    start = affine(one, other)
+    if start is None or likeness(one, other, start)[0] < likeness(one, other, field)[0] + BETTER:
+        return field
+    return method.solve_level(one, other, start, level)

@@ -5,6 +5,10 @@ from one frame to the next is therefore seen `1 + readout * dy / rows` intervals
 interval follows; with that, each row is carried to one common time (Liu, Cui, Larsson, Pollefeys 2020,
 doi:10.1109/CVPR42600.2020.00597; Forssén & Ringaby 2010, doi:10.1109/CVPR.2010.5539932). Only displacements
 and row numbers enter, so a window of a frame gives what the whole frame gives there.
+
+The blur needs less: at an even speed the row that a point leaves and the row that it enters are late by the
+same ratio in the next frame and in the blur, so the displacement between frames as it was seen, times the
+exposure fraction, is the path in the frame's own geometry (`deblur.paths.exposure_path` has the rest).
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ import numpy as np
 
 from deblur.errors import ArrayError
 from deblur.motion.warping import warp
+from deblur.paths import elapsed
 from deblur.types import Float
 
 STEPS = 8  # of the fixed point: the error shrinks by the field's slope times the readout each time
-SHORTEST = 0.25  # intervals: motion against the readout can't make the elapsed time shorter than this
 
 
 def motion_per_interval(motion: Float, *, readout: float, rows: int, step: int = 1) -> Float:
@@ -35,8 +39,7 @@ def motion_per_interval(motion: Float, *, readout: float, rows: int, step: int =
         raise ArrayError(f"step is {step}: use 1 for the next frame, -1 for the previous one")
     if readout == 0:
         return motion.copy()
-    elapsed = np.float32(1) + motion[0] * np.float32(step * readout / rows)
-    return np.asarray(motion / np.maximum(elapsed, np.float32(SHORTEST)), np.float32)
+    return np.asarray(motion / elapsed(motion, step * readout / rows), np.float32)
 
 
 def to_global_shutter(
@@ -75,7 +78,13 @@ def _source_of(motion: Float, readout: float, rows: int, row0: int, at: float) -
 def _check(motion: Float, readout: float, rows: int) -> None:
     if motion.ndim != 3 or motion.shape[0] != 2:
         raise ArrayError(f"motion has shape {motion.shape}: give (2, y, x)")
-    if not 0 <= readout <= 1:
-        raise ArrayError(f"readout is {readout}: give it as a fraction of the frame interval, 0 to 1")
+    check_readout(readout)
     if rows < 1:
         raise ArrayError(f"rows is {rows}: give the height of the whole frame")
+
+
+def check_readout(readout: float) -> float:
+    """`readout`, or ArrayError when it is no fraction of the frame interval."""
+    if not 0 <= readout <= 1:
+        raise ArrayError(f"readout is {readout}: give it as a fraction of the frame interval, 0 to 1")
+    return readout

@@ -203,7 +203,7 @@ def compress(image: Float) -> Float:
 class Variational:
     """The method's numbers, tuned on Middlebury's pairs and on averaged 240 fps frames; optima are flat."""
 
-    NUMERICS_VERSION: int = 2
+    NUMERICS_VERSION: int = 3
     smoothness: float = 1.0  # weight of the smoothness term at full resolution ...
     decay: float = 0.7  # ... and what each coarser level multiplies it by: small things must be able to leave
     brightness: float = 0.07  # weight of brightness constancy

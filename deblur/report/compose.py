@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deblur.gradients import sobel
 from deblur.judge import frame_records
 from deblur.light import luma
-from deblur.plan import Parameters, frame_infos
+from deblur.plan import Exposure, Parameters, frame_infos
 from deblur.provenance import environment
 from deblur.report.html import FrameRow, Report, render_report
 from deblur.store import SequenceStore
@@ -102,6 +102,11 @@ def _row(
     return replace(row, psnr_before=psnr(before, truth[t], white), psnr_after=psnr(after, truth[t], white))
 
 
+def _exposure(exposure: Exposure) -> str:
+    doubt = "" if exposure.uncertainty is None else f" ± {exposure.uncertainty:.2g}"
+    return f"{exposure.fraction:.4g}{doubt} ({exposure.origin})"
+
+
 def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:
     records = list(store.run(run_id).ledger().finished().values())
     seconds = {
@@ -113,7 +118,7 @@ def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, d
     return {
         "Run": {"run": run_id, "sequence": store.id, "source digest": store.source.digest},
         "Parameters": {
-            "exposure fraction": f"{p.exposure.fraction:.4g} ({p.exposure.origin})",
+            "exposure fraction": _exposure(p.exposure),
             "transfer": p.light.transfer,
             "motion": f"{p.motion_method}, halo {p.motion_halo} px",
             "restoration": f"{p.restore.method}, halo {p.restore_halo} px",

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Motion: accuracy and CPU time of every method and its peers, interleaved in one run, one thread each.
 
-usage: python tests/benchmarks/motion.py [--quick] [--json] [--data DIR] [--blurred DIR] [--pictures DIR]
+usage: python tests/benchmarks/motion.py [--quick] [--json] [--data DIR] [--blurred DIR] [--rolling DIR] [--pictures DIR]
 Scenes: synthetic pairs with known motion (also blurred by it), with --data Middlebury's pairs
 (frame10.png, frame11.png, flow10.flo in one folder each). AEE: mean end-point error in px where known; "kept":
 what is left of it without the fifth of the pixels that estimate_motion_pair trusts least (0.5 or less is wanted).
 --blurred: sharp frames at a high rate; 11 are averaged every 12, and motion between two such frames is compared
 with DIS chained over the sharp ones between them (itself good to 2 px; "sharp" rows: the two middle frames, as if
-nothing were blurred). --pictures: every field in Middlebury's colour wheel, the truth beside it.
+nothing were blurred; a blurred frame shows the mean place of a thing, and a shaking camera was elsewhere in
+mid-exposure, so no two-frame method can reach the sharp rows). --rolling: rolling-shutter triplets, brought
+to one time by the measured motion. --pictures: every field in Middlebury's colour wheel, the truth beside it.
 Peers: OpenCV DIS medium, and scikit-image TV-L1 without --quick, where they are installed (extra "bench").
 """
 
@@ -30,6 +32,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
 
 from deblur.motion import METHODS, estimate_motion, estimate_motion_pair
+from deblur.motion.rolling import motion_per_interval, to_global_shutter
 from deblur.report.colour import motion_to_rgb
 
 Pair = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -178,15 +181,37 @@ def chained(
         yield f"sharp {middle}", between[0], between[-1], there, known
 
 
-def kept(name: str, a: np.ndarray, b: np.ndarray, truth: np.ndarray, known: np.ndarray) -> float:
+def kept(error: np.ndarray, trust: np.ndarray) -> float:
     """The mean error without the fifth of the pixels that are trusted least, as a share of that of all."""
-    motion = estimate_motion_pair(a, b, method=name)
-    error, trust = np.hypot(*(motion.forward - truth))[known], motion.confidence[known]
     return float(error[trust >= np.quantile(trust, 0.2)].mean() / error.mean())
+
+
+def rolling(folder: Path, methods: dict[str, Method]) -> Iterator[dict[str, object]]:
+    """By how many dB rs_1 comes nearer to gs_1 when each method's motion to rs_0 brings it to one time."""
+    from PIL import Image
+
+    for path in sorted(folder.glob("*/*/gs_1.png")):
+        before, frame, truth = (
+            np.asarray(Image.open(path.parent / f"{name}.png").convert("L"), np.float32) / np.float32(255)
+            for name in ("rs_0", "rs_1", "gs_1")
+        )
+        rows = len(frame)
+        for name, method in methods.items():
+            back = np.ascontiguousarray(method(frame, before), np.float32)
+            speed = -motion_per_interval(back, readout=1.0, rows=rows, step=-1)
+            moved = to_global_shutter(frame, speed, readout=1.0, rows=rows)
+            power = [np.mean((v - truth)[16:-16, 16:-16] ** 2) for v in (frame, moved)]
+            gain = float(10 * np.log10(power[0] / power[1]))
+            yield {"set": "rolling", "pair": path.parent.name, "method": name, "gain_db": gain}
 
 
 def summary(rows: list[dict[str, object]]) -> Iterator[str]:
     """The issue's table: means over the labelled pairs, and over the blurred ones, against DIS in this run."""
+    gains = [r for r in rows if r["set"] == "rolling"]
+    for n in dict.fromkeys(r["method"] for r in gains):
+        found = [r["gain_db"] for r in gains if r["method"] == n]
+        told = f"mean {np.mean(found):+.1f} dB, least {np.min(found):+.1f}, of {len(found)} triplets"
+        yield f"{'rolling':12s} {n:20s} gain {told}"
     for title in ("middlebury", "blurred", "sharp"):
         some = [r for r in rows if r["set"] == title]
         names = list(dict.fromkeys(r["method"] for r in some))
@@ -216,6 +241,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, help="a folder of pairs in Middlebury's layout")
     parser.add_argument("--blurred", type=Path, help="a folder of sharp frames at a high rate")
+    parser.add_argument("--rolling", type=Path, help="a folder of rolling-shutter triplets rs_0, rs_1, gs_1")
     parser.add_argument("--pictures", type=Path, help="where to draw the fields")
     args = parser.parse_args()
     sets: list[tuple[str, list[Pair]]] = [("synthetic", list(synthetic(256 if args.quick else 512)))]
@@ -228,6 +254,7 @@ def main() -> None:
     for method in methods.values():  # compile
         method(sets[0][1][0][1][:64, :64], sets[0][1][0][2][:64, :64])
     rows: list[dict[str, object]] = []
+    pooled: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for title, pairs in sets:
         for label, a, b, truth, known in pairs:
             longest = float(np.percentile(np.hypot(*truth)[known], 99))
@@ -247,7 +274,9 @@ def main() -> None:
                 row |= {"median": float(np.median(error)), "p90": float(np.percentile(error, 90))}
                 row["ms_per_megapixel"] = least * 1e9 / a.size
                 if name.startswith("deblur "):
-                    row["kept"] = kept(name.removeprefix("deblur "), a, b, truth, known)
+                    trust = estimate_motion_pair(a, b, method=name.removeprefix("deblur ")).confidence[known]
+                    row["kept"] = kept(error, trust)
+                    pooled[title, name] = [*pooled.get((title, name), []), (error, trust)]
                 rows.append(row)
                 drawn.append(motion_to_rgb(field, longest=longest))
             if args.pictures:
@@ -255,14 +284,24 @@ def main() -> None:
 
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.hstack(drawn)).save(args.pictures / f"{label.replace(' ', '_')}.png")
+    if args.rolling:
+        rows += rolling(args.rolling, methods)
+    shares = {
+        f"{title} {name}": kept(*map(np.concatenate, zip(*found, strict=True)))
+        for (title, name), found in pooled.items()
+    }
     if args.json:
-        print(json.dumps({"rows": rows}))
+        print(json.dumps({"rows": rows, "kept": shares}))
         return
     print(f"{'pair':16s} {'method':22s} {'AEE px':>8s} {'ms/MP':>8s} {'kept':>6s}")
     for r in rows:
+        if r["set"] == "rolling":
+            continue
         left = f"{r['kept']:6.2f}" if "kept" in r else ""
         print(f"{r['pair']:16s} {r['method']:22s} {r['aee']:8.3f} {r['ms_per_megapixel']:8.0f} {left}")
     print(*summary(rows), sep="\n")
+    for label, share in shares.items():
+        print(f"{label}: error left without the least trusted fifth, all pairs together: {share:.2f}")
 
 
 if __name__ == "__main__":

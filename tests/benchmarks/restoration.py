@@ -2,11 +2,17 @@
 """Restoration, ours and the peers interleaved in one run, one thread each.
 
 usage: python tests/benchmarks/restoration.py [--quick] [--json]
+       python tests/benchmarks/restoration.py --operator [--frames DIR] [--peer FILE] [--quick] [--json]
 
 A synthetic scene is blurred along a known turning path, with and without noise; every solver gets that path
 (or, for the uniform case, the PSF). Peers: scikit-image's Richardson-Lucy and Wiener where it is installed
 (uniform PSF only).
 Prints gain in dB and seconds per megapixel, the best of several rounds.
+
+--operator measures the blur along paths alone: forward, adjoint, and making a path ready, in CPU milliseconds per
+megapixel, the least of many interleaved rounds. --frames, a folder of sharp frames of a high-speed camera: also along
+a measured path (seven frames averaged, eight apart). --peer, a Python file: its `_line(image, dy, dx, taps, out,
+adjoint)`, which blurs pixel by pixel, beside ours.
 """
 
 from __future__ import annotations
@@ -21,11 +27,17 @@ import importlib.util  # noqa: E402
 import json  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from deblur.deconv import ALONG_PATHS, METHODS, deconvolve  # noqa: E402
-from deblur.paths import blur, psf_of, trails  # noqa: E402
+from deblur.deconv.model import AlongPath  # noqa: E402
+from deblur.motion import estimate_motion  # noqa: E402
+from deblur.paths import blur, psf_of  # noqa: E402
 
 CUT = 24
 Run = Callable[[np.ndarray, float], np.ndarray]
@@ -82,17 +94,84 @@ def race(
     ]
 
 
+def turning_path(side: int) -> np.ndarray:
+    path = np.empty((2, side, side), np.float32)
+    path[0], path[1] = np.linspace(-6, 6, side), 12
+    return path
+
+
+def measured_path(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A blurred frame, and the path that motion to the next one gives it."""
+    files = sorted(folder.glob("*.png"))[:15]
+    sharp = [np.asarray(Image.open(f).convert("L"), np.float32) / 255 for f in files]
+    here, there = np.mean(sharp[:7], axis=0), np.mean(sharp[8:], axis=0)
+    return here, estimate_motion(here, there) * np.float32(7 / 8)
+
+
+def operator(rounds: int, side: int, frames: Path | None, peer: Path | None) -> list[dict[str, object]]:
+    path = turning_path(side)
+    cases = {"12-13 px, turning": (scene(side), path), "12-13 px, upright": (scene(side), path[::-1].copy())}
+    if frames:
+        cases["measured"] = measured_path(frames)
+    runs: dict[tuple[str, str, str], tuple[Callable[[], object], int]] = {}
+    for case, (plane, field) in cases.items():
+        model, n = AlongPath(field), plane.size
+        runs[case, "deblur", "forward"] = partial(model.apply, plane), n
+        runs[case, "deblur", "adjoint"] = partial(model.adjoint, plane), n
+        runs[case, "deblur", "setup"] = partial(AlongPath, field), n
+        if peer:
+            line, out = _peer(peer), np.empty_like(plane)
+            taps = int(np.clip(np.hypot(*field).max(), 9, 64))
+            runs[case, "peer", "forward"] = partial(line, plane, *field, taps, out, False), n
+            runs[case, "peer", "adjoint"] = partial(line, plane, *field, taps, out, True), n
+    best = dict.fromkeys(runs, np.inf)
+    for run, _ in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, (run, n) in runs.items():
+            start = time.process_time()
+            run()
+            best[name] = min(best[name], (time.process_time() - start) / n * 1e9)
+    return [
+        {"path": case, "longest_px": round(float(np.hypot(*cases[case][1]).max()), 1), "by": by, "what": what}
+        | {"ms_per_mp": round(value, 2)}
+        for (case, by, what), value in best.items()
+    ]
+
+
+def _peer(file: Path) -> Callable[..., Any]:
+    spec = importlib.util.spec_from_file_location("peer", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module._line  # type: ignore[no-any-return]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a small scene, two rounds")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--operator", action="store_true", help="the blur along paths alone")
+    parser.add_argument("--frames", type=Path, help="a folder of sharp frames, for a measured path")
+    parser.add_argument("--peer", type=Path, help="a Python file with `_line`")
     options = parser.parse_args()
+    if options.operator:
+        found = operator(
+            3 if options.quick else 25, 512 if options.quick else 1024, options.frames, options.peer
+        )
+        if options.json:
+            print(json.dumps({"rows": found}))
+            return
+        print(f"{'path':20s}{'longest px':>11s}  {'by':8s}{'what':10s}{'CPU ms/MP':>10s}")
+        for row in found:
+            print("{path:20s}{longest_px:11.1f}  {by:8s}{what:10s}{ms_per_mp:10.2f}".format(**row))
+        return
     side, rounds = (192, 2) if options.quick else (512, 4)
     sharp = scene(side)
-    path = np.empty((2, side, side), np.float32)
-    path[0], path[1] = np.linspace(-6, 6, side), 12
+    path = turning_path(side)
     psf = psf_of((4, 11))
     flat = np.empty_like(path)
     flat[0], flat[1] = 4, 11
@@ -103,26 +182,6 @@ def main() -> None:
     ):
         for noise in (0.0, 0.01):
             rows += [{"blur": kind, **row} for row in race(sharp, seen, runs, noise, rounds)]
-    ready = trails(path)
-    for name, run in (
-        ("blur", ready.blur),
-        ("blur_adjoint", ready.adjoint),
-        ("trails", lambda _: trails(path)),
-    ):
-        times = []
-        for _ in range(rounds + 1):
-            start = time.perf_counter()
-            run(sharp)
-            times.append(time.perf_counter() - start)
-        rows.append(
-            {
-                "blur": "operator",
-                "solver": name,
-                "noise": 0.0,
-                "gain_db": None,
-                "s_per_mp": round(min(times) / sharp.size * 1e6, 4),
-            }
-        )
     if options.json:
         print(json.dumps({"rows": rows}))
         return
