@@ -208,6 +208,14 @@ def elapsed(motion: Float, row_time: float) -> Float:
     return np.asarray(np.maximum(1 + motion[0] * np.float32(row_time), np.float32(SHORTEST)), np.float32)
 
 
+def bent(path: Float, bend: tuple[float, float]) -> Float:
+    """The (4, y, x) path with the same `bend`, (by, bx), everywhere; `path` itself where that is zero."""
+    if not any(bend):
+        return path
+    ends = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
+    return np.concatenate([path, ends])
+
+
 def _checked(image: NDArray[Any], path: NDArray[Any]) -> tuple[Float, Trails]:
     """The image as float32 and the path made ready, or ArrayError."""
     planes = np.asarray(image, np.float32)

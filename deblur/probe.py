@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from deblur.sequence import Neighbour, RestoreSettings, restore_window
+from deblur.neighbours import Neighbour
+from deblur.sequence import RestoreSettings, restore_window
 from deblur.survey import refine
 
 SIDE = 256
@@ -30,6 +31,6 @@ def seconds_per_megapixel(method: str | None = None, motion_method: str = "fast"
         refine(frame, other, coarse, reduction=4, y0=0, x0=0, method=motion_method)
         found["motion"] = 2 * (time.process_time() - began) / (SIDE * SIDE / 1e6)
         began = time.process_time()
-        restore_window(frame[None], beside, noise=0.005, settings=settings)
+        restore_window(frame[None], beside, noise=0.004, settings=settings)
         found["restore"] = (time.process_time() - began) / (SIDE * SIDE / 1e6)
     return found

@@ -9,34 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur import deconv, paths, quality
-from deblur.deconv.model import AlongPath, Solver
+from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.motion.rolling import check_readout, motion_per_interval
+from deblur.neighbours import BEND, Look, Neighbour, look, neighbour, vector
 from deblur.shutter import STRETCH, estimate_exposure_fraction
 from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
 from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
 
 NUMERICS_VERSION = 3
+JOINT = 0.005  # noise from which neighbours are restored from together: without it they gain little for their cost
 LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A frame beside the one to restore.
-
-    `frame`: (c, y, x) linear light. `motion`: (2, y, x) pixels, from the frame to restore to this one;
-    `back`: from this one to the frame to restore, on this one's grid. `scale`: exposure time / signed time
-    to this frame: +fraction for the next frame, -fraction for the previous one. `lack`: (dy, dx), pixels that the path
-    which this neighbour suggests lacks (`Survey.shake`).
-    """
-
-    frame: Float
-    motion: Float
-    back: Float
-    scale: float
-    lack: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +94,7 @@ def restore_window(
         [n.lack for n in neighbours],
         row_time=row_time,
     )
-    if any(bend):
-        bent = np.broadcast_to(np.array(bend, np.float32)[:, None, None], path.shape)
-        path = np.concatenate([path, bent])
+    path = paths.bent(path, bend)
     model = AlongPath(path)
     rules = quality.Gate()
     unknown = (
@@ -120,10 +103,15 @@ def restore_window(
     best = np.max(sure, axis=0)
     trust = np.maximum(best, np.float32(LEAST_TRUST))
     trust[unknown] = 0
+    seen = frame if invalid is None else np.where(invalid, np.float32(0), frame)
+    looks = [Look(np.ascontiguousarray(seen), model, trust)]
+    if noise >= JOINT:
+        looks += [look(seen, model, n, s, noise=noise) for n, s in zip(neighbours, sure, strict=True)]
+    scene = Jointly([each.model for each in looks])
+    trusts = np.stack([each.trust for each in looks])
     records, planes = [], []
-    for plane in frame:
-        clean = plane if invalid is None else np.where(invalid, np.float32(0), plane)
-        restored, record = chosen.solve(np.ascontiguousarray(clean), model, noise=noise, trust=trust)
+    for stack in np.stack([each.planes for each in looks], axis=1):
+        restored, record = chosen.solve(stack, scene, noise=noise, trust=trusts)
         planes.append(restored)
         records.append(record)
     image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
@@ -194,16 +182,18 @@ def restore(
         beside = []
         if found.linked[t]:
             frame = decode(stack[t + 1], light)
-            beside.append(Neighbour(frame, forward[t], backward[t + 1], fraction, vector(found.shake[t, 0])))
+            shakes = found.shake[t], found.shake[t + 1]
+            beside.append(neighbour(frame, forward[t], backward[t + 1], fraction, *shakes))
         if t > 0 and found.linked[t - 1]:
             frame = decode(stack[t - 1], light)
-            beside.append(Neighbour(frame, backward[t], forward[t - 1], -fraction, vector(found.shake[t, 1])))
+            shakes = found.shake[t], found.shake[t - 1]
+            beside.append(neighbour(frame, backward[t], forward[t - 1], -fraction, *shakes))
         window = restore_window(
             decode(codes, light),
             tuple(beside),
             noise=float(found.noise[t]),
             settings=chosen,
-            bend=vector(found.shake[t, 2]),
+            bend=vector(found.shake[t, BEND]),
             row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
@@ -246,11 +236,6 @@ def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restora
         (found.iterations,),
         psf=found.psf,
     )
-
-
-def vector(pair: Float) -> tuple[float, float]:
-    """(dy, dx) as plain numbers."""
-    return float(pair[0]), float(pair[1])
 
 
 def stored_weight(weight: Float) -> Float:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
+from deblur.neighbours import BEND, neighbour, vector
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
-from deblur.sequence import Neighbour, restore_window, vector
+from deblur.sequence import restore_window
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
@@ -240,19 +241,17 @@ def _restore_tile(
 
     beside = []
     shake = context.shake[t]
-    for side, (there, back, other, sign) in enumerate(
-        (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1))
-    ):
+    for there, back, other, sign in (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1)):
         if context.link(t, other):
             scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
             to, fro = motion(there, t), motion(back, other)
-            beside.append(Neighbour(light(other), to, fro, scale, vector(shake[side])))
+            beside.append(neighbour(light(other), to, fro, scale, shake, context.shake[other]))
     return restore_window(
         light(t),
         tuple(beside),
         noise=float(context.noise[t]),
         settings=p.restore,
-        bend=vector(shake[2]),
+        bend=vector(shake[BEND]),
         row_time=p.readout / context.sequence.source.header.shape[1],
     )
 

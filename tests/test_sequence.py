@@ -11,8 +11,9 @@ import pytest
 
 from deblur.deconv import ALONG_PATHS
 from deblur.errors import ArrayError, ConfigError
+from deblur.neighbours import Neighbour
 from deblur.paths import blur
-from deblur.sequence import Neighbour, RestoredWindow, RestoreSettings, restore, restore_halo, restore_window
+from deblur.sequence import RestoredWindow, RestoreSettings, restore, restore_halo, restore_window
 from deblur.types import Reason
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data" / "gopro240"

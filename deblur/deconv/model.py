@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -42,9 +43,9 @@ class Solver(Protocol):
     def solve(
         self, blurred: Float, model: Blur, *, noise: float, trust: Float | None
     ) -> tuple[Float, Iterations]:
-        """Restore one plane (y, x).
+        """Restore one plane (y, x), of which `blurred` is what `model` makes: (y, x), or (k, y, x) of `Jointly`.
 
-        `noise`: standard deviation of the blurred plane's noise. `trust`: (y, x) in [0, 1], how much each
+        `noise`: standard deviation of the blurred plane's noise. `trust`: in [0, 1], of that shape, how much each
         blurred pixel counts (0 where the sensor clipped or nothing is known).
         """
 
@@ -65,6 +66,26 @@ class AlongPath:
 
     def adjoint(self, blurred: Float) -> Float:
         return self._trails.adjoint(np.ascontiguousarray(blurred))
+
+    def finish(self, sharp: Float) -> Float:
+        return sharp
+
+
+class Jointly:
+    """Several looks at one scene, each blurred in its own way: blurred planes are (k, y, x), one a model."""
+
+    def __init__(self, models: Sequence[AlongPath]) -> None:
+        self._models = tuple(models)
+
+    def start(self, blurred: Float) -> Float:
+        return self._models[0].start(blurred[0])
+
+    def apply(self, sharp: Float) -> Float:
+        return np.stack([model.apply(sharp) for model in self._models])
+
+    def adjoint(self, blurred: Float) -> Float:
+        parts = [m.adjoint(plane) for m, plane in zip(self._models, blurred, strict=True)]
+        return np.asarray(np.sum(parts, axis=0), np.float32)
 
     def finish(self, sharp: Float) -> Float:
         return sharp
