@@ -200,7 +200,10 @@ def restore(
         if report is not None:
             raise ConfigError(f"--report {report}: a still has no report; leave it out")
         found = restore_picture(config.sources[0], output)
-        typer.echo(json.dumps(found) if as_json else found["line"])
+        if as_json:
+            print_json(found)
+        else:
+            typer.echo(found["line"])
         return
     with progress_bars(quiet=as_json) as progress:
         outcomes = restore_file(config, output, report=report, progress=progress)

@@ -12,6 +12,7 @@ from deblur import quality
 from deblur.errors import ConfigError, StoreError
 from deblur.judge import frame_records
 from deblur.light import Light
+from deblur.neighbours import BEND, NEXT, PREVIOUS, vector
 from deblur.paths import exposure_path
 from deblur.plan import Parameters, frame_infos
 from deblur.report.drawing import draw_story
@@ -39,12 +40,14 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A neighbour as the restoration used it: which frame, motion to it, confidence, share of that motion."""
+    """A neighbour as the restoration used it: which frame, motion to it, confidence, share of that motion, and what
+    the path that it suggests lacks."""
 
     frame: int
     motion: Float
     sure: Float
     scale: float
+    lack: tuple[float, float]
 
 
 def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int, int]) -> Story:
@@ -62,8 +65,8 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
     window = _window(p, records["restore"], at, height, width)
     sides = _sides(sequence, run, p, infos, frame, window.read)
     here = at[0] - window.read.y0, at[1] - window.read.x0
-    shake = tuple(float(v) for v in sequence.survey_part("shake", frame, frame + 1)[0])
-    path = _path(sides, here, shake)
+    shake = sequence.survey_part("shake", frame, frame + 1)[0]
+    path = _path(sides, here, p.readout / height)
     groups = {
         "pixel": _pixel(sequence, run, infos, frame, at),
         "source": _source(sequence, frame, at),
@@ -124,23 +127,33 @@ def _sides(
     box: Box,
 ) -> list[_Side]:
     """The neighbours of frame t with the stored motion to them, as `deblur.unit` hands them to the restoration."""
-    linked = sequence.survey_part("linked", 0, len(infos))
+    linked, shake = (sequence.survey_part(name, 0, len(infos)) for name in ("linked", "shake"))
     found = []
-    for there, back, other, sign in (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1)):
+    for there, back, other, sign, side in (
+        ("forward", "backward", t + 1, 1, NEXT),
+        ("backward", "forward", t - 1, -1, PREVIOUS),
+    ):
         if not (0 <= other < len(infos) and linked[min(t, other)]):
             continue
         motion = dequantise(run.read(f"motion/{there}", t, t + 1, box)[0])
         returning = dequantise(run.read(f"motion/{back}", other, other + 1, box)[0])
         scale = sign * p.exposure.scale(infos[t], infos[other])
-        found.append(_Side(other, motion, quality.confidence(motion, returning), scale))
+        sure = quality.confidence(motion, returning)
+        found.append(_Side(other, motion, sure, scale, vector(shake[t][side])))
     return found
 
 
-def _path(sides: list[_Side], here: tuple[int, int], shake: tuple[float, ...]) -> tuple[float, float]:
+def _path(sides: list[_Side], here: tuple[int, int], row_time: float) -> tuple[float, float]:
     if not sides:
         return 0.0, 0.0
-    field = exposure_path([s.motion for s in sides], [s.scale for s in sides], [s.sure for s in sides])
-    return float(field[(0, *here)]) + shake[0], float(field[(1, *here)]) + shake[1]
+    field = exposure_path(
+        [side.motion for side in sides],
+        [side.scale for side in sides],
+        [side.sure for side in sides],
+        [side.lack for side in sides],
+        row_time=row_time,
+    )
+    return float(field[(0, *here)]), float(field[(1, *here)])
 
 
 def _pixel(
@@ -187,16 +200,21 @@ def _neighbour(infos: tuple[FrameInfo, ...], t: int, side: _Side, here: tuple[in
         "motion to it, px": [dy, dx],
         "confidence": round(float(side.sure[here]), 3),
         "share of that motion within the exposure": round(side.scale, 4),
+        "camera shake added, px": [round(v, 3) for v in side.lack],
     }
 
 
-def _path_group(p: Parameters, path: tuple[float, float], shake: tuple[float, ...]) -> Group:
+def _path_group(p: Parameters, path: tuple[float, float], shake: Float) -> Group:
+    spread = p.exposure.uncertainty
     return {
         "over the exposure, px": [round(path[0], 3), round(path[1], 3)],
         "length, px": round(float(np.hypot(*path)), 3),
         "exposure fraction": p.exposure.fraction,
-        "known from": p.exposure.origin + (", a time for each frame" if p.exposure.per_frame else ""),
-        "camera shake added, px": [round(v, 3) for v in shake],
+        "known from": p.exposure.origin
+        + (", a time for each frame" if p.exposure.per_frame else "")
+        + (f", ± {spread:.2g}" if spread else ""),
+        "bend of it, px": [round(v, 3) for v in vector(shake[BEND])],
+        "readout, of a frame interval": p.readout,
         "motion method": p.motion_method,
     }
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deblur.catalog import Catalog
 from deblur.clusters import connect
 from deblur.config import JobConfig, Source
-from deblur.errors import ConfigError, DeblurError, StoreError
+from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
 from deblur.exposure import estimate_stored
 from deblur.ingest import Progress, ingest_source
@@ -35,9 +34,10 @@ from deblur.plan import (
     units,
 )
 from deblur.provenance import numerics_class
-from deblur.redact import without_secrets
 from deblur.release import publish as publish
 from deblur.release import verify as verify
+from deblur.selection import chosen as chosen
+from deblur.selection import published as published
 from deblur.shutter import NUMERICS_VERSION as SHUTTER_VERSION
 from deblur.store import (
     Archive,
@@ -52,6 +52,7 @@ from deblur.store.durable import digest_of
 from deblur.store.publish import Action
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import survey
+from deblur.types import Estimate
 from deblur.unit import Task
 
 if TYPE_CHECKING:
@@ -87,35 +88,6 @@ def ingest_each(job: JobConfig, *, progress: Progress = silent) -> list[Sequence
                 )
         except DeblurError as error:
             found.append(Sequence("", source, error=error))
-    return found
-
-
-def chosen(job: JobConfig, ids: tuple[str, ...] = (), *, where: str = "") -> tuple[str, ...]:
-    """The ids of the sequences to reprocess: those given, or those that meet a condition, or all.
-
-    Raises ConfigError where the condition can't be understood, or nothing meets it.
-    """
-    if not where:
-        return ids or Archive.open(job.archive).sequences()
-    catalog = Catalog(Archive.open(job.archive))
-    catalog.rebuild()  # what is reprocessed follows from the stores, not from an index that may be old
-    found = tuple(id for id in catalog.ids(where=where) if not ids or id in ids)
-    if not found:
-        raise ConfigError(f"--where {where}: no sequence of {job.archive} is like that: see `deblur list`")
-    return found
-
-
-def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
-    """Sequences that the archive holds, with the job's settings for their source, or else those of their ingest."""
-    archive = Archive.open(job.archive)
-    by_path = {without_secrets(source.path): source for source in job.sources}
-    found = []
-    for sequence in ids or archive.sequences():
-        store = archive.sequence(sequence)
-        if not store.source.exists:
-            raise StoreError(f"{job.archive} has no sequence {sequence!r}: see `deblur status {job.archive}`")
-        told = Source.model_validate(store.source.header.metadata["deblur"]["source"])
-        found.append(Sequence(sequence, by_path.get(told.path, told), len(store.source.frames)))
     return found
 
 
@@ -173,8 +145,12 @@ def _pinned(source: Source, archive: Archive, store: SequenceStore) -> Source:
     told = store.source.header.metadata.get("deblur", {})
     if "first" not in told or source.exposure_fraction is not None:
         return source
-    first = source_exposure(source, archive.sequence(told["first"]).source)
-    return source if first.per_frame else source.model_copy(update={"exposure_fraction": first.fraction})
+    before = archive.sequence(told["first"])
+    found = before.survey_attrs().get("exposure") if before.has_survey() else None
+    first = source_exposure(source, before.source, estimate=Estimate(**found) if found else None)
+    if first is None or first.per_frame:
+        return source
+    return source.model_copy(update={"exposure_fraction": first.fraction})
 
 
 def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str, float]) -> Outcome:

@@ -23,6 +23,7 @@ def origins(job: JobConfig, source: Source, store: SourceStore, parameters: Para
         "window": job.tiling.window != plain.tiling.window,
         "motion_method": job.motion != plain.motion,
         "outputs": job.outputs != plain.outputs,
+        "readout": source.readout != Source(path=source.path).readout,
         **{f"restore.{key}": value is not None for key, value in job.restore},
     }
     found: dict[str, str] = {}

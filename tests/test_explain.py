@@ -99,7 +99,7 @@ def test_the_path_is_the_one_that_the_unit_restored_with(
     halo = run.parameters["restore_halo"]
     window = Box(**record["box"]).grown(halo, HEIGHT, WIDTH)
     field = seen[1]  # frame 1, the one window of this unit
-    expected = field[:, Y - window.y0, X - window.x0]
+    expected = field[:2, Y - window.y0, X - window.x0]
     assert story.path == pytest.approx(tuple(float(v) for v in expected), abs=1e-5)
 
 
