@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_frames(folder / "frames")
     job = load_job(write_job(folder))
     work.run(job)
-    changed = with_settings(job, {"restore.iterations": 2})
+    changed = with_settings(job, {"restore.iterations": 16})
     plans = work.plan(changed, work.published(changed), action="reprocess")
     (outcome,) = work.publish(changed, work.verify(changed, work.compute(changed, plans)), action="reprocess")
     assert outcome.published
@@ -70,7 +70,7 @@ def test_prov_says_what_the_crate_says(folder: Path, deblur: Command, tmp_path: 
     told = json.loads(deblur("provenance", f"{folder}/archive/frames", "--format", "prov").out)
     assert told["entity"]["deblur:source"]["deblur:sha256"] == sequence.source.digest
     assert told["entity"]["deblur:run"]["deblur:sha256"] == run.digest()
-    assert told["activity"]["deblur:restoration"]["deblur:restore.iterations"] == 2
+    assert told["activity"]["deblur:restoration"]["deblur:restore.iterations"] == 16
     named = {*told["entity"], *told["activity"], *told["agent"]}
     for kind in ("used", "wasGeneratedBy", "wasAssociatedWith", "wasDerivedFrom", "hadMember"):
         for relation in told[kind].values():

@@ -58,7 +58,7 @@ def test_archive_then_nothing_then_reprocess(plain: None, tmp_path: Path) -> Non
     (second,) = archive.fn(job)
     assert (second.computed, second.published) == (0, True)
 
-    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 2})})
+    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 16})})
     (third,) = reprocess.fn(changed, ("frames",))
     assert third.published
     assert third.parent == first.plan.run
@@ -203,10 +203,10 @@ def test_on_demand_lists_or_does(plain: None, tmp_path: Path, monkeypatch: pytes
     write_frames(tmp_path / "frames")
     job = str(write_job(tmp_path))
     nightly.fn(job)
-    told = on_demand.fn(job, where="quality > 0.1 and frames = 4", iterations=2, dry_run=True)
+    told = on_demand.fn(job, where="quality > 0.1 and frames = 4", iterations=16, dry_run=True)
     assert told.startswith("frames: 4 units to compute, 4 carried over, ")
     assert len(Archive.open(tmp_path / "archive").sequence("frames").runs()) == 1
-    assert "4 units computed, 4 carried over" in on_demand.fn(job, where="quality > 0.1", iterations=2)
+    assert "4 units computed, 4 carried over" in on_demand.fn(job, where="quality > 0.1", iterations=16)
     with pytest.raises(ConfigError, match="no sequence of"):
         on_demand.fn(job, where="quality > 1")
     nightly.fn(job)
@@ -266,7 +266,7 @@ def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pyte
     assert first.published
     (second,) = archive(job)
     assert (second.computed, second.published) == (0, True)
-    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 2})})
+    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 16})})
     (third,) = reprocess(changed)
     assert (third.published, third.computed, third.carried) == (True, 4, 4)
     assert work.published(job)[0].frames == COUNT
@@ -300,7 +300,7 @@ def test_on_demand_takes_settings_as_dotted_keys(server: None, tmp_path: Path) -
     write_frames(tmp_path / "frames")
     job = str(write_job(tmp_path))
     nightly(job)
-    text = on_demand(job, {"restore.iterations": 2}, ["frames"])
+    text = on_demand(job, {"restore.iterations": 16}, ["frames"])
     assert "4 units computed, 4 carried over" in text
     state: Any = on_demand(job, {"restore.nonsense": 2}, return_state=True)
     assert state.is_failed()
