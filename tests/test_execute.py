@@ -12,7 +12,7 @@ import pytest
 from deblur.clusters import connect
 from deblur.config import Cluster
 from deblur.errors import ConfigError, DeblurError, StoreError
-from deblur.execute import ATTEMPTS, run_tasks
+from deblur.execute import ATTEMPTS, IN_FLIGHT, run_tasks
 from deblur.plan import Unit
 from deblur.tiling import Box
 from deblur.unit import Task
@@ -114,7 +114,7 @@ def test_few_are_in_flight(threads: Client) -> None:
     def stream() -> Iterator[Task]:
         for task in tasks(40):
             drawn.append(task.unit.t0)
-            assert len(drawn) - len(finished) <= 2 * 2 + 1
+            assert len(drawn) - len(finished) <= 2 * IN_FLIGHT
             yield task
 
     run_tasks(stream(), client=threads, done=lambda task, record: finished.append(task.unit.t0), work=fine)
