@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deblur.execute")
 ATTEMPTS = 3  # how often a unit is tried before it is quarantined
-IN_FLIGHT = 4  # tasks a worker thread: one running, one with the worker, the others ready at the scheduler
+IN_FLIGHT = 8  # tasks a worker thread: one running, one with the worker, the others ready at the scheduler
 RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
 
 GONE = "the Dask scheduler went away: run again, finished units are kept"

@@ -192,7 +192,8 @@ def compute(job: JobConfig, outcomes: list[Outcome], *, progress: Progress = sil
     ready = [outcome for outcome in outcomes if outcome.sound]
     if not any(_left(outcome, archive, job) for outcome in ready):
         return outcomes
-    with connect(job.cluster, memory=job.limits.memory) as client:
+    need = max(outcome.plan.cost.memory for outcome in ready if outcome.plan)
+    with connect(job.cluster, memory=job.limits.memory, need=need) as client:
         return [_computed(o, archive, job, client, progress) if o.sound else o for o in outcomes]
 
 
