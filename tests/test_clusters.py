@@ -228,4 +228,4 @@ def test_a_scheduler_forgets_what_it_was_given(monkeypatch: pytest.MonkeyPatch) 
         spans = cluster.scheduler.extensions["spans"].spans.values()
         assert sum(len(span.metadata["collections"]) for span in spans) <= 20
         assert len(cluster.scheduler.task_groups) <= 1
-        assert len(cluster.scheduler.tasks) <= 1  # the last one is released at its leisure
+        assert len(cluster.scheduler.tasks) < 20  # the last ones are released at their leisure
