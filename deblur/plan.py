@@ -22,7 +22,7 @@ from deblur.sequence import RestoreSettings, restore_halo
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
-from deblur.tiling import Box, blocks, boxes, round_up, windows
+from deblur.tiling import Box, blocks, boxes, round_up
 from deblur.types import FrameInfo
 
 Stage = Literal["motion", "restore"]
@@ -254,17 +254,22 @@ def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parame
     """Project what a run costs, from shapes alone."""
     count, channels, height, width = shape
     tiling, itemsize = job.tiling, np.dtype(dtype).itemsize
-    regions = list(boxes(height, width, tiling.unit))
     read = compute = memory = 0
     for stage in STAGES:
         halo = parameters.halo(stage)
-        for region in regions:
-            read += region.grown(halo, height, width).size
-            reads = [w.read.size for w in windows(region, height, width, size=tiling.window, halo=halo)]
-            compute += sum(reads)
-            memory = max(memory, _unit_memory(stage, region.grown(halo, height, width).size, region.size, max(reads),
-                                              channels, itemsize, min(tiling.frames, count), len(job.outputs)))  # fmt: skip
-    units = 2 * len(regions) * math.ceil(count / tiling.frames)
+        rows, columns = (_lengths(extent, tiling.unit, halo) for extent in (height, width))
+        tall, wide = (_lengths(extent, tiling.window, halo) for extent in (height, width))
+        read += sum(rows) * sum(columns)  # every row of units has the same columns
+        compute += sum(tall) * sum(wide)
+        core = min(tiling.unit, height) * min(tiling.unit, width)
+        memory = max(memory, _unit_memory(stage, max(rows) * max(columns), core, max(tall) * max(wide),
+                                          channels, itemsize, min(tiling.frames, count), len(job.outputs)))  # fmt: skip
+    units = (
+        2
+        * math.ceil(height / tiling.unit)
+        * math.ceil(width / tiling.unit)
+        * math.ceil(count / tiling.frames)
+    )
     stored = count * height * width * (channels * itemsize * 4 / 3 + 8 + 2 + (12 if job.outputs else 0))
     return Cost(
         units=units,
@@ -274,6 +279,11 @@ def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parame
         memory=BASE_MEMORY + memory,
         output_bytes=int(stored),
     )
+
+
+def _lengths(extent: int, size: int, halo: int) -> list[int]:
+    """How far each of the pieces of an axis reads."""
+    return [min(at + size + halo, extent) - max(0, at - halo) for at in range(0, extent, size)]
 
 
 def _unit_memory(

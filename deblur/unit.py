@@ -26,6 +26,7 @@ from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import Neighbour, restore_window
 from deblur.store import Archive, RunStore, SequenceStore, halve
+from deblur.store.ledger import Index, Ledger
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Iterations, Reason
@@ -263,5 +264,11 @@ def _frame_record(t: int, weight: Codes, reason: Codes, steps: list[Iterations])
 def _carry(context: Context, task: Task) -> dict[str, str]:
     """Take over shards that an earlier run computed from the same key, their digests checked."""
     parent = context.sequence.run(str(task.parent))
-    shards: dict[str, str] = parent.ledger().finished()[task.unit.key]["shards"]
+    shards: dict[str, str] = _index(parent.units_folder).record(task.unit.key)["shards"]
     return context.run.copy_shards(parent, shards)
+
+
+@lru_cache(maxsize=2)
+def _index(folder: Path) -> Index:
+    """The ledger of an earlier run, which is published and so never changes."""
+    return Ledger(folder).index()

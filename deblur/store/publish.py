@@ -25,7 +25,7 @@ def publish_run(
     check_token(sequence.path, token)
     if run.path.resolve() != sequence.run_path(run.id).resolve():
         raise StoreError(f"run {run.path} is not one of sequence {sequence.id}: publish it where it was made")
-    recorded, expected = len(run.ledger().shards()), run.expected_shards()
+    recorded, expected = len(run.table()), run.expected_shards()
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     if not run.sealed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,18 +38,32 @@ def verify_run(run: RunStore, *, progress: Callable[[int, int], None] | None = N
     if problems:
         return tuple(problems)
     grids = {name: grid for name, (grid, _, _) in run.spec.arrays().items()}
-    records = sorted(run.ledger().finished().values(), key=lambda record: float(record.get("at", 0)))
-    recorded = {key: (digest, str(r["key"])) for r in records for key, digest in r.get("shards", {}).items()}
+    table = run.table()
     total, done = run.expected_shards(), 0
     for name, grid in grids.items():
         for index in grid.indices():
-            problems += _shard(run.path, grid, key_of(name, index), recorded)
+            problems += _shard(run.path, grid, key_of(name, index), table.digest(name, index))
             done += 1
             if progress is not None:
                 progress(done, total)
-    problems += _unexpected(grids, recorded)
+    for key in table.unexpected:
+        text = f"the ledger names a shard {key} that the run can't have"
+        problems.append(Problem("unexpected", key, text))
     problems += _seal(run)
-    return tuple(problems)
+    return tuple(_with_units(run, problems))
+
+
+def _with_units(run: RunStore, problems: list[Problem]) -> list[Problem]:
+    """The problems with the units that wrote those shards: looked up only where there are any."""
+    wanted = {problem.shard for problem in problems if problem.kind != "unrecorded"} - {""}
+    if not wanted:
+        return problems
+    records = sorted(
+        (record for record in run.ledger().latest() if wanted & record.get("shards", {}).keys()),
+        key=lambda record: float(record.get("at", 0)),
+    )
+    units = {key: str(record["key"]) for record in records for key in wanted & record["shards"].keys()}
+    return [replace(problem, unit=units.get(problem.shard)) for problem in problems]
 
 
 def verify_source(
@@ -64,10 +78,9 @@ def verify_source(
         digests = source.shard_digests(0, source.shape[0])
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
-    recorded = {key: (digest, "") for key, digest in digests.items()}
     problems: list[Problem] = []
-    for done, key in enumerate(digests, 1):
-        problems += _shard(source.path, source.grid, key, recorded)
+    for done, (key, digest) in enumerate(digests.items(), 1):
+        problems += _shard(source.path, source.grid, key, digest)
         if progress is not None:
             progress(done, len(digests))
     return tuple(problems)
@@ -97,46 +110,22 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
             yield Problem("metadata", "", str(error))
 
 
-def _shard(root: Path, grid: Grid, key: str, recorded: Mapping[str, tuple[str, str]]) -> Iterator[Problem]:
-    if key not in recorded:
-        yield Problem("unrecorded", key, f"shard {key} is in no record: its unit has not finished")
-        return
-    digest, unit = recorded[key]
+def _shard(root: Path, grid: Grid, key: str, digest: str | None) -> Iterator[Problem]:
     path = root / key
-    if not path.is_file():
-        yield Problem("missing", key, f"shard {key} is missing", unit or None)
+    if digest is None:
+        yield Problem("unrecorded", key, f"shard {key} is in no record: its unit has not finished")
+    elif not path.is_file():
+        yield Problem("missing", key, f"shard {key} is missing")
     elif sha256_file(path) != digest:
-        yield Problem(
-            "changed",
-            key,
-            f"shard {key} is not what was written: its bytes have another sha256",
-            unit or None,
-        )
+        yield Problem("changed", key, f"shard {key} is not what was written: its bytes have another sha256")
     else:
         try:
             absent = missing_chunks(path, grid, index_of(key)[1])
         except StoreError as error:
-            yield Problem("incomplete", key, str(error), unit or None)
+            yield Problem("incomplete", key, str(error))
             return
         if absent:
-            yield Problem(
-                "incomplete",
-                key,
-                f"shard {key} lacks {absent} chunks, which would read as zeros",
-                unit or None,
-            )
-
-
-def _unexpected(grids: Mapping[str, Grid], recorded: Mapping[str, tuple[str, str]]) -> Iterator[Problem]:
-    """Records of shards that the run can't have."""
-    for key, (_, unit) in recorded.items():
-        try:
-            name, index = index_of(key)
-        except StoreError:
-            name, index = "", ()
-        grid = grids.get(name)
-        if grid is None or len(index) != len(grid.counts) or any(i >= n for i, n in zip(index, grid.counts)):  # noqa: B905
-            yield Problem("unexpected", key, f"the ledger names a shard {key} that the run can't have", unit)
+            yield Problem("incomplete", key, f"shard {key} lacks {absent} chunks, which would read as zeros")
 
 
 def _seal(run: RunStore) -> Iterator[Problem]:
