@@ -69,6 +69,7 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
         yield None
         return
     import dask
+    import distributed  # noqa: F401 (its defaults must be there before ours are set, and stay when ours go)
 
     environment = worker_environment(cluster)
     settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment}
