@@ -27,8 +27,10 @@ from deblur.types import FrameInfo
 
 Stage = Literal["motion", "restore"]
 STAGES: tuple[Stage, ...] = ("motion", "restore")
-BASE_MEMORY = 300 * 2**20  # a worker that has imported NumPy, Numba, Zarr and Dask, kernels compiled
-MOTION_PLANES = 60  # float32 planes of a window that the motion solver holds at its peak (measured)
+BASE_MEMORY = (
+    270 * 2**20
+)  # a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded (measured: 240)
+MOTION_PLANES = 50  # float32 planes of a window that the motion solver holds at its peak (measured: 40)
 RESTORE_PLANES = 40  # the same for restoration of one channel; each further one adds 3
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from deblur.execute import run_tasks
 from deblur.plan import STAGES, Unit, units
 from deblur.store import Archive
 from deblur.tiling import Box
-from deblur.unit import Task, run_unit
+from deblur.unit import Task, peak_memory, run_unit
 from tests.conftest import pan
 
 PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -220,11 +219,7 @@ def filter_part(path: str, target: str, y: int, x: int) -> int:
     zarr.open_array(target, mode="r+")[y : y + 1024, x : x + 1024] = block[
         y - a : y - a + 1024, x - b : x - b + 1024
     ]
-    return peak()
-
-
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory()
 
 
 def warmed() -> int:
@@ -233,7 +228,7 @@ def warmed() -> int:
     import zarr  # noqa: F401
 
     smooth(np.zeros((64, 64), np.uint16))
-    return peak()
+    return peak_memory()
 
 
 def filter_memory(kind: str, path: str, target: str) -> int:
@@ -256,7 +251,7 @@ def filter_memory(kind: str, path: str, target: str) -> int:
         else:
             image = da.from_zarr(path, chunks=(1024, 1024))
             image.map_overlap(smooth, depth=HALO, boundary="reflect", dtype=np.float32).store(out, lock=False)
-        return int(client.submit(peak, pure=False).result() - before)
+        return int(client.submit(peak_memory, pure=False).result() - before)
 
 
 # against the pipeline people write today
@@ -349,12 +344,12 @@ def restart(folder: Path, quick: bool) -> dict[str, float]:
 
 def restart_seconds(path: str) -> tuple[float, float]:
     job = parse_job(json.loads(Path(path).read_text()))
-    before = peak()
+    before = peak_memory()
     began = time.perf_counter()
     (outcome,) = work.compute(job, work.plan(job, work.ingest(job)))
     if outcome.computed:
         raise SystemExit("a finished run computed something")
-    return time.perf_counter() - began, (peak() - before) / 1e6
+    return time.perf_counter() - began, (peak_memory() - before) / 1e6
 
 
 FIGURES = {"overhead": overhead, "million": million, "memory": memory, "naive": naive, "restart": restart}
