@@ -174,6 +174,15 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def warm() -> None:
+    """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
+    from deblur.probe import seconds_per_megapixel
+
+    speed = seconds_per_megapixel()
+    typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
+
+
+@app.command()
 def status(
     archive: Annotated[Path, typer.Argument(help="An archive's folder.")], as_json: AsJson = False
 ) -> None:

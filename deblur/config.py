@@ -250,7 +250,7 @@ memory = "4 GiB"                # per worker; a plan over it is refused
 # broken = 0.1                  # share of a sequence's frames that may be quarantined
 
 [cluster]
-kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
+kind = "local"                  # "serial", "address", "ssh", "slurm" and other batch systems, "kubernetes"
 # workers = 4                   # default: one a core
 """
 
