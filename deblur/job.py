@@ -250,7 +250,11 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                failures += run_tasks(tasks, client=client, done=record)
+                given_up = run_tasks(tasks, client=client, done=record)
+                for failure in given_up:  # tried again by the next run; until then `status` counts it
+                    told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
+                    ledger.append({"status": "failed", **told})
+                failures += given_up
             if not failures and not run.sealed:
                 ledger.append({"key": "pyramid", "stage": "pyramid", "shards": run.finish_pyramid()})
     except DeblurError as error:

@@ -90,6 +90,7 @@ def run_unit(task: Task) -> dict[str, Any]:
         "seconds": round(time.time() - began, 4),
         "cpu_seconds": round(time.process_time() - cpu, 4),
         "peak_bytes": peak_memory(),
+        "bytes": sum((context.run.path / key).stat().st_size for key in shards),
     }
 
 

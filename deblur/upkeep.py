@@ -31,7 +31,7 @@ def status(path: str | Path) -> list[dict[str, Any]]:
                 "weight": "",
                 "published": "",
             }
-            rows.append(common | waiting)
+            rows.append(common | waiting | dict.fromkeys(("failed", "rate", "left", "memory", "cpu"), ""))
         for run in own:
             complete = run.expected > 0 and run.shards == run.expected
             state = run.error or ("sealed" if run.sealed else "complete" if complete else "unfinished")
@@ -41,8 +41,38 @@ def status(path: str | Path) -> list[dict[str, Any]]:
                 "units": run.units,
                 "published": "yes" if run.published else "no",
             }
-            rows.append(common | shown | {"weight": _mean_weight(archive.sequence(sequence.id), run.id)})
+            store = archive.sequence(sequence.id)
+            going = {} if run.error else pace(store, run.id, run.shards, run.expected)
+            rows.append(common | shown | {"weight": _mean_weight(store, run.id)} | going)
     return rows
+
+
+def pace(store: SequenceStore, run: str, shards: int, expected: int) -> dict[str, Any]:
+    """How a run gets or got on: units given up, units an hour, hours left, the largest peak of a unit, CPU hours.
+
+    The rate is that of the last hour of work, which a restart on more workers would otherwise hide.
+    """
+    latest, failed = 0.0, set[str]()
+    peak, cpu = 0, 0.0
+    for record in store.run(run).ledger().read_all():
+        latest = max(latest, float(record.get("at", 0)))
+        (failed.add if record.get("status") == "failed" else failed.discard)(record["key"])
+        peak, cpu = max(peak, int(record.get("peak_bytes", 0))), cpu + float(record.get("cpu_seconds", 0))
+    recent = [
+        (float(record.get("began", record.get("at", 0))), len(record.get("shards", {})))
+        for record in store.run(run).ledger().read_all()
+        if latest - 3600 <= float(record.get("at", 0))
+    ]
+    hours = max(1e-9, latest - min((began for began, _ in recent), default=latest)) / 3600
+    speed = sum(count for _, count in recent) / hours
+    left = f"{(expected - shards) / speed:.1f} h" if recent and 0 < shards < expected else ""
+    return {
+        "failed": len(failed),
+        "rate": f"{len(recent) / hours:.0f}/h" if recent else "",
+        "left": left,
+        "memory": f"{peak / 2**20:.0f} MiB" if peak else "",
+        "cpu": f"{cpu / 3600:.2f} h" if cpu else "",
+    }
 
 
 def frame_records(store: SequenceStore, run: str) -> dict[int, dict[str, Any]]:
