@@ -347,7 +347,8 @@ def restart(folder: Path, quick: bool) -> dict[str, float]:
     stages = tasks_of(config)
     run = Archive.open(config.archive).sequence(stages[0][0].sequence).run(stages[0][0].run)
     lines = (json.dumps(noop(task) | {"status": "done", "at": 1.0}) for stage in stages for task in stage)
-    (run.units_folder / "all.jsonl").write_text("\n".join([*lines, ""]))
+    pyramid = json.dumps({"key": "pyramid", "stage": "pyramid", "shards": {}})
+    (run.units_folder / "all.jsonl").write_text("\n".join([*lines, pyramid, ""]))
     count = sum(map(len, stages))
     seconds, grown = part("restart", job)
     return {"restart_units": count, "restart_seconds": seconds, "restart_mb": grown}
@@ -364,8 +365,8 @@ def restart_seconds(path: str) -> tuple[float, float]:
 
 
 FIGURES = {"overhead": overhead, "million": million, "memory": memory, "naive": naive, "restart": restart}
-PARTS: dict[str, Any] = {"units": time_units, "noop": noop_units, "filter": filter_memory, "ours": our_seconds,
-                         "theirs": naive_seconds, "restart": restart_seconds}  # fmt: skip
+PARTS: dict[str, Any] = {"motion": all_motion, "units": time_units, "noop": noop_units, "filter": filter_memory,
+                         "ours": our_seconds, "theirs": naive_seconds, "restart": restart_seconds}  # fmt: skip
 
 if __name__ == "__main__":
     from tests.benchmarks import scale  # functions of __main__ would travel by value
