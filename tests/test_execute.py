@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,6 +147,29 @@ def test_a_scheduler_that_goes_away_is_one_clear_line() -> None:
         with pytest.raises(DeblurError, match="the Dask scheduler went away: run again"):
             run_tasks(tasks(50), client=client, done=close, work=fine)
     assert len(seen) < 50
+
+
+def third_freezes_once(task: Task) -> dict[str, Any]:
+    flag = Path(task.archive) / "frozen"
+    if task.unit.t0 == 3 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return fine(task)
+
+
+@pytest.mark.slow
+def test_a_worker_that_falls_silent_is_given_up_and_its_units_run_elsewhere(tmp_path: Path) -> None:
+    """What a host that is cut off looks like to the scheduler: connected, and saying nothing."""
+    seen: list[int] = []
+    with connect(Cluster(kind="local", workers=2), memory=2**30) as client:
+        failures = run_tasks(
+            [replace(task, archive=str(tmp_path)) for task in tasks(12)],
+            client=client,
+            done=lambda task, record: seen.append(task.unit.t0),
+            work=third_freezes_once,
+        )
+    assert failures == []
+    assert sorted(seen) == list(range(12))
 
 
 @pytest.mark.slow
