@@ -88,6 +88,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 wait(lambda: (folder / "munge.socket").exists(), folder)
         wait(lambda: said("sinfo", "-h", "-t", "idle", "-o", "%D") == "2", folder)
         yield folder
+        subprocess.run(["scancel", "--partition=night"], check=True)
+        wait(lambda: said("squeue", "-h") == "", folder)  # a step outlives its slurmd
     finally:
         for process in reversed(running):
             process.terminate()
