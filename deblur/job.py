@@ -157,8 +157,7 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     """How much of the plan is neither done nor held by the parent run, and how long that takes."""
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    channels = outcome.plan.shape[1]
-    cost = {"motion": speed["motion"], "restore": speed["restore"] * channels}
+    cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
     missing = carried = 0
     seconds = 0.0
     for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage)):
@@ -250,20 +249,18 @@ def compute(
     the rest is left to the next call.
     """
     archive = Archive.open(job.archive)
-    ready = [outcome for outcome in outcomes if outcome.sound and _left(outcome, archive, job)]
+    ready = [n for n, outcome in enumerate(outcomes) if outcome.sound and _left(outcome, archive, job)]
     if not ready:
         return outcomes
-    need = max(outcome.plan.cost.memory for outcome in ready if outcome.plan)
-    own = (
-        connect(job.cluster, memory=job.limits.memory, need=need) if connection is None else connection(need)
-    )
-    found: dict[str, Outcome] = {}
-    with own as client:
+    need = max(planned.cost.memory for n in ready if (planned := outcomes[n].plan))
+    start = connection or (lambda need: connect(job.cluster, memory=job.limits.memory, need=need))
+    found = list(outcomes)
+    with start(need) as client:
         if client is not None and connection is None and client.dashboard_link:
             progress(f"Dask dashboard {client.dashboard_link}", 1, 1)
-        for outcome in sorted(ready, key=lambda outcome: outcome.parent is not None):
-            found[outcome.sequence.id] = _computed(outcome, archive, job, client, stop, progress)
-    return [found.get(outcome.sequence.id, outcome) for outcome in outcomes]
+        for n in sorted(ready, key=lambda n: outcomes[n].parent is not None):
+            found[n] = _computed(outcomes[n], archive, job, client, stop, progress)
+    return found
 
 
 def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
@@ -274,9 +271,8 @@ def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
     run = outcome.plan.run
-    if run == store.current():
-        return False
-    return run not in store.runs() or not _complete(store.run(run), outcome.plan)
+    there = run in store.runs()
+    return run != store.current() and not (there and _complete(store.run(run), outcome.plan))
 
 
 def _complete(run: RunStore, planned: Plan) -> bool:
@@ -321,8 +317,7 @@ def _computed(
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
                     ledger.append({"status": "failed", **told})
                 failures += given_up
-                left = total - done - len(given_up)
-                if left:
+                if left := total - done - len(given_up):
                     break
             if not failures and not left and not run.sealed:
                 ledger.append({"key": "pyramid", "stage": "pyramid", "shards": run.finish_pyramid()})
@@ -397,9 +392,7 @@ def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
     failed = list({str(error): error for error in errors if error}.values())
     if not errors or not all(errors):
         return
+    if len(failed) == 1:
+        raise failed[0]
     kinds = {type(error) for error in failed}
-    raise (
-        failed[0]
-        if len(failed) == 1
-        else (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
-    )
+    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

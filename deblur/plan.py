@@ -28,11 +28,11 @@ from deblur.types import Estimate, FrameInfo
 Stage = Literal["motion", "restore"]
 STAGES: tuple[Stage, ...] = ("motion", "restore")
 # Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB; float32 planes of a
-# window at the peak are 40 for motion, 33 for restoration and 6 more for each neighbour that it starts from too.
+# window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour that it starts from too.
 BASE_MEMORY = 270 * 2**20
 MOTION_PLANES = 50
 RESTORE_PLANES = 40  # of one channel; each further one adds 12
-LOOK_PLANES = 8  # of one channel; each further one adds 4
+LOOK_PLANES = 8  # of one channel; each further one adds 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +278,9 @@ def project(
         read += sum(rows) * sum(columns)  # every row of units has the same columns
         compute += sum(tall) * sum(wide)
         core = min(tiling.unit, height) * min(tiling.unit, width)
-        memory = max(memory, _unit_memory(stage, max(rows) * max(columns), core, max(tall) * max(wide),
-                                          channels, itemsize, min(tiling.frames, count), len(job.outputs), looks))  # fmt: skip
+        region, window, frames = max(rows) * max(columns), max(tall) * max(wide), min(tiling.frames, count)
+        held = _unit_memory(stage, region, core, window, channels, itemsize, frames, len(job.outputs), looks)
+        memory = max(memory, held)
     units = (
         2
         * math.ceil(height / tiling.unit)
@@ -318,7 +319,7 @@ def _unit_memory(
         held = region * (3 * 4 + channels * itemsize) + core * frames * (8 + 12 * extra)
         return held * 5 // 4 + window * 4 * MOTION_PLANES
     held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 // 3 + 2)
-    beside = (looks - 1) * (LOOK_PLANES + 4 * (channels - 1))
+    beside = (looks - 1) * (LOOK_PLANES + 2 * (channels - 1))
     return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1) + beside)
 
 
