@@ -89,7 +89,7 @@ def demo(
 @app.command()
 def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job.toml")) -> None:
     """Write a commented job file to start from."""
-    from deblur.config import TEMPLATE
+    from deblur.template import TEMPLATE
 
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -154,6 +154,15 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
         found = work.ingest(with_arrivals(config), progress=progress)
         outcomes = work.plan(config, found, progress=progress, check=True)
     print_plans(outcomes, as_json)
+
+
+@app.command()
+def warm() -> None:
+    """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
+    from deblur.probe import seconds_per_megapixel
+
+    speed = seconds_per_megapixel()
+    typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
 
 
 @app.command()

@@ -1,21 +1,30 @@
-"""From a profile in the job file to a Dask client, and what keeps workers well behaved."""
+"""From a profile in the job file to a Dask client, and what keeps workers well behaved.
+
+All kinds end in the same: single-threaded worker processes with pinned libraries, a scheduler that gives a lost host up
+within half a minute, and a client. What Dask has (jobqueue, the Kubernetes operator, SSH) is used as it is.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from deblur.config import Cluster
-from deblur.errors import ConfigError
+from deblur.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
     from distributed import Client
 
+log = logging.getLogger("deblur.clusters")
 PATIENCE = 20.0  # seconds that a scheduler may take to answer
+MARGIN = 600  # seconds before the end of its walltime when a worker stops taking units
+STAGGER = 180  # seconds, more or less: workers that began together don't end together
 
 # One heavy thread a process: kernels, FFTs and codecs fight each other otherwise, and results could depend on it.
 # Freed memory goes back to the system, or the scheduler takes it for a leak and pauses the worker for good.
@@ -26,49 +35,106 @@ WORKER_ENVIRONMENT = {
     "NUMBA_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 3,
+    "distributed.scheduler.worker-ttl": "20s",  # a host that is cut off is given up after this, not after 5 min
+    "distributed.comm.timeouts.tcp": "12s",
+    "distributed.comm.timeouts.connect": "12s",
+    "distributed.worker.memory.target": False,  # workers hold no data that could be spilled, and pausing one
+    "distributed.worker.memory.spill": False,  # for its unmanaged memory may be for ever (distributed#5999)
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.98,
+    "distributed.admin.tick.limit": "30s",  # compiling a kernel holds the interpreter for seconds
+}
+JOBQUEUES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+    "htcondor": "HTCondorCluster",
+}
 
 
 @contextmanager
-def connect(cluster: Cluster, *, memory: int) -> Iterator[Client | None]:
-    """A client for a profile; None for `serial`. `memory` is the limit of each local worker in bytes.
+def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client | None]:
+    """A client for a profile; None for `serial`.
 
-    Raises ConfigError when a scheduler can't be reached.
+    `memory`: the limit of each worker that is started, bytes. `need`: what a unit takes at its peak; as many local
+    workers are started by default as that leaves room for, and a worker it doesn't fit into is refused.
+    Raises ConfigError when a scheduler can't be reached or a package is missing, PlanError for workers too small.
     """
     if cluster.kind == "serial":
         yield None
-    elif cluster.kind == "local":
-        with _local(cluster.workers or os.cpu_count() or 1, memory) as client:
-            yield client
-    else:
-        with _join(str(cluster.address)) as client:
-            yield client
+        return
+    import dask
+    import distributed  # noqa: F401 (its defaults must be there before ours are set, and stay when ours go)
+
+    environment = worker_environment(cluster)
+    settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment}
+    with dask.config.set(settings), ExitStack() as stack:
+        if cluster.kind == "local":
+            client = stack.enter_context(_local(cluster, memory, need))
+        elif cluster.kind == "address":
+            client = stack.enter_context(_join(cluster))
+        elif cluster.kind == "ssh":
+            client = stack.enter_context(_launched(cluster, _ssh(cluster, memory)))
+        elif cluster.kind == "kubernetes":
+            client = stack.enter_context(_launched(cluster, _kubernetes(cluster, memory, environment)))
+        else:
+            client = stack.enter_context(_launched(cluster, _jobqueue(cluster, memory, environment)))
+        from deblur.tidy import Tidy
+
+        client.register_plugin(Tidy())
+        refuse_small_workers(client, need)
+        log.info("Dask dashboard: %s", client.dashboard_link)
+        yield client
+
+
+def worker_environment(cluster: Cluster) -> dict[str, str]:
+    """The environment of worker processes: pinned threads, and where compiled kernels are kept."""
+    kernels = {"NUMBA_CACHE_DIR": cluster.kernels} if cluster.kernels else {}
+    return WORKER_ENVIRONMENT | kernels
+
+
+def refuse_small_workers(client: Client, need: int) -> None:
+    """Raise PlanError where a worker has less memory for each of its threads than a unit takes."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    for address, worker in workers.items():
+        limit, threads = worker.get("memory_limit") or 0, worker.get("nthreads") or 1
+        if limit and limit < need * threads:
+            raise PlanError(
+                f"worker {address} has {limit // 2**20} MiB for {threads} threads, and a unit takes up to "
+                f"{need // 2**20} MiB: start it with fewer threads or more memory, or lower tiling.unit"
+            )
+
+
+def fitting_workers(need: int) -> int:
+    """How many local workers there is room for: one a core, while each has the memory that a unit takes."""
+    from distributed.system import MEMORY_LIMIT
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, MEMORY_LIMIT // need if need else cores))
 
 
 @contextmanager
-def _local(workers: int, memory: int) -> Iterator[Client]:
-    import dask
+def _local(cluster: Cluster, memory: int, need: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    settings = {
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-        "distributed.scheduler.allowed-failures": 3,
-        "distributed.worker.memory.terminate": 0.98,
-        "distributed.admin.tick.limit": "30s",  # compiling a kernel holds the interpreter for seconds
-    }
-    # loopback: a scheduler unpickles what reaches its port
-    with dask.config.set(settings):
-        with deaf_to_interrupts():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                memory_limit=memory,
-                dashboard_address="127.0.0.1:0",
-                silence_logs=40,
-            )
-        with cluster as local, Client(local) as client:
-            yield client
+    with deaf_to_interrupts():
+        # loopback: a scheduler unpickles what reaches its port
+        started = LocalCluster(
+            n_workers=cluster.workers or fitting_workers(need),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            memory_limit=memory,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=40,
+        )
+    with started, Client(started) as client:
+        yield client
 
 
 @contextmanager
@@ -96,14 +162,143 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _join(address: str) -> Iterator[Client]:
+def _join(cluster: Cluster) -> Iterator[Client]:
     from distributed import Client
 
+    address = str(cluster.address)
     try:
-        client = Client(address, timeout=PATIENCE)
-    except (OSError, TimeoutError, ValueError) as error:
+        client = Client(address, timeout=PATIENCE, security=_security(cluster))
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"cluster.address {address}: no scheduler answers there ({error}); start one or correct it"
+            f"cluster.address {address}: no scheduler answers there ({reason}); start one or correct it"
         ) from None
     with client:
         yield client
+
+
+@contextmanager
+def _launched(cluster: Cluster, start: Callable[[], Any]) -> Iterator[Client]:
+    """A client of a cluster that somebody else's manager starts for us, scaled as the profile says."""
+    from distributed import Client
+
+    try:
+        with deaf_to_interrupts():
+            started = start()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"cluster.kind {cluster.kind!r} could not be started: {reason}") from None
+    with started, Client(started, timeout=PATIENCE) as client:
+        if cluster.kind != "ssh":
+            # adaptive also where the number is fixed: a job that ended or was lost is submitted again
+            most = cluster.workers or 1
+            started.adapt(minimum=most if cluster.minimum is None else cluster.minimum, maximum=most)
+        yield client
+
+
+def _jobqueue(cluster: Cluster, memory: int, environment: dict[str, str]) -> Callable[[], Any]:
+    """A batch system through dask-jobqueue: a job is one worker of one thread."""
+    make = _needed("dask_jobqueue", JOBQUEUES[cluster.kind], "slurm")
+    told: dict[str, Any] = {
+        "cores": 1,
+        "processes": 1,
+        "memory": f"{memory}B",
+        "queue": cluster.queue,
+        "account": cluster.account,
+        "walltime": cluster.walltime,
+        "interface": cluster.interface,
+        "python": cluster.python,
+        "job_extra_directives": list(cluster.directives),
+        "job_script_prologue": [*_exports(environment), *cluster.prologue],
+        "worker_extra_args": _lifetime(cluster.walltime),
+        "security": _security(cluster) or True,  # certificates of its own: a reachable port runs code
+        "shared_temp_directory": cluster.shared,
+        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
+    }
+    return lambda: make(**{key: value for key, value in told.items() if value not in (None, [])})
+
+
+def _ssh(cluster: Cluster, memory: int) -> Callable[[], Any]:
+    """A worker on every host but the first, which runs the scheduler; name it twice to have it work as well."""
+    _needed("asyncssh", "connect", "ssh")
+    from distributed import SSHCluster
+
+    options = {"nthreads": 1, "memory_limit": memory, "n_workers": cluster.workers or 1}
+    security = _security(cluster)
+    secure = {"security": security} if security else {}
+    return lambda: SSHCluster(
+        list(cluster.hosts),
+        connect_options={"known_hosts": None} if cluster.trust_hosts else {},
+        worker_options=options,
+        remote_python=cluster.python,
+        **secure,
+    )
+
+
+def _kubernetes(cluster: Cluster, memory: int, environment: dict[str, str]) -> Callable[[], Any]:
+    """Pods of the image through the operator of dask-kubernetes, which must run in the Kubernetes cluster."""
+    make = _needed("dask_kubernetes.operator", "KubeCluster", "kubernetes")
+    spec = kubernetes_spec(cluster, memory, environment)
+    return lambda: make(custom_cluster_spec=spec, namespace=cluster.namespace, quiet=True)
+
+
+def kubernetes_spec(cluster: Cluster, memory: int, environment: dict[str, str]) -> dict[str, Any]:
+    """The DaskCluster resource that the operator is given."""
+    make = _needed("dask_kubernetes.operator", "make_cluster_spec", "kubernetes")
+    size = {"memory": str(memory), "cpu": "1"}
+    spec: dict[str, Any] = make(
+        name=f"deblur-{os.getpid()}",
+        image=cluster.image,
+        n_workers=0,
+        env=environment | _as_environment(SETTINGS),
+        resources={"requests": size, "limits": size},
+        worker_command=["dask", "worker", "--nthreads", "1", "--memory-limit", str(memory)],
+    )
+    return spec
+
+
+def _needed(module: str, name: str, extra: str) -> Any:
+    """Something of an optional package. Raises ConfigError that says how to get it."""
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        raise ConfigError(
+            f"cluster.kind needs the package {module.split('.')[0]}: pip install 'deblur[{extra}]'"
+        ) from None
+
+
+def _security(cluster: Cluster) -> Any:
+    """TLS with the profile's certificates, None where it has none."""
+    if cluster.tls_ca is None:
+        return None
+    from distributed.security import Security
+
+    pair = {"cert": cluster.tls_cert, "key": cluster.tls_key}
+    roles = {
+        f"tls_{role}_{part}": file
+        for role in ("client", "scheduler", "worker")
+        for part, file in pair.items()
+    }
+    return Security(tls_ca_file=cluster.tls_ca, require_encryption=True, **roles)
+
+
+def _lifetime(walltime: str | None) -> list[str]:
+    """Workers end of themselves, one by one, before the batch system kills them all at once."""
+    if walltime is None:
+        return []
+    days, _, clock = walltime.rpartition("-")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    return ["--lifetime", f"{max(60, total - MARGIN)}s", "--lifetime-stagger", f"{STAGGER}s"]
+
+
+def _exports(environment: dict[str, str]) -> list[str]:
+    return [f"export {key}={value!r}" for key, value in (environment | _as_environment(SETTINGS)).items()]
+
+
+def _as_environment(settings: dict[str, Any]) -> dict[str, str]:
+    """Dask's settings as the environment variables that its command line reads."""
+    return {
+        f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": str(value)
+        for key, value in settings.items()
+    }

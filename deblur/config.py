@@ -137,21 +137,94 @@ class Limits(Section):
     )
 
 
-class Cluster(Section):
-    """Who computes. `serial` runs in this process, `local` starts worker processes, `address` joins a scheduler."""
+BATCH = ("slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor")
+OF_KIND = {  # which keys mean something for which kinds of cluster
+    "address": ("address",),
+    "minimum": (*BATCH, "kubernetes"),
+    "hosts": ("ssh",),
+    "trust_hosts": ("ssh",),
+    "queue": BATCH,
+    "account": BATCH,
+    "walltime": BATCH,
+    "interface": BATCH,
+    "directives": BATCH,
+    "prologue": BATCH,
+    "shared": BATCH,
+    "python": (*BATCH, "ssh"),
+    "image": ("kubernetes",),
+    "namespace": ("kubernetes",),
+    "tls_ca": (*BATCH, "address", "ssh"),
+}
 
-    kind: Literal["serial", "local", "address"] = "local"
+
+class Cluster(Section):
+    """Who computes; the result has the same bits whoever does. Keys of another kind of cluster are refused."""
+
+    kind: Literal[
+        "serial",
+        "local",
+        "address",
+        "ssh",
+        "slurm",
+        "pbs",
+        "sge",
+        "lsf",
+        "oar",
+        "moab",
+        "htcondor",
+        "kubernetes",
+    ] = "local"
     workers: int | None = Field(
-        default=None, ge=1, description="processes of a local cluster; default: one a core"
+        default=None,
+        ge=1,
+        description="processes, the most there may be; local: one a core that memory allows",
+    )
+    minimum: int | None = Field(
+        default=None,
+        ge=0,
+        description="adaptive: so few when there is little to do; default: always `workers`",
     )
     address: str | None = Field(default=None, description="tcp://… or tls://… of a running Dask scheduler")
+    hosts: tuple[str, ...] = Field(default=(), description="ssh: the scheduler's host, then the workers'")
+    trust_hosts: bool = Field(default=False, description="ssh: don't check host keys")
+    queue: str | None = Field(default=None, description="partition or queue of the batch system")
+    account: str | None = Field(default=None, description="who the batch system charges")
+    walltime: str | None = Field(
+        default=None, pattern=r"^(\d+-)?\d+:\d\d:\d\d$", description="of a job: HH:MM:SS or D-HH:MM:SS"
+    )
+    interface: str | None = Field(default=None, description="network interface, such as ib0")
+    directives: tuple[str, ...] = Field(default=(), description="further options of the batch job")
+    prologue: tuple[str, ...] = Field(default=(), description="shell lines before a worker starts")
+    shared: str | None = Field(default=None, description="folder that all hosts see, for certificates")
+    python: str | None = Field(default=None, description="Python of the workers; default: this one")
+    image: str | None = Field(default=None, description="kubernetes: container image with deblur in it")
+    namespace: str | None = Field(default=None, description="kubernetes: namespace")
+    tls_ca: str | None = Field(default=None, description="certificate of the authority, PEM")
+    tls_cert: str | None = Field(default=None, description="certificate of client, scheduler and workers")
+    tls_key: str | None = Field(default=None, description="its key")
+    kernels: str | None = Field(
+        default=None, description="folder on each host that keeps compiled kernels (NUMBA_CACHE_DIR)"
+    )
 
     @model_validator(mode="after")
-    def _addressed(self) -> Cluster:
-        if (self.kind == "address") != (self.address is not None):
+    def _of_its_kind(self) -> Cluster:
+        for key, kinds in OF_KIND.items():
+            if getattr(self, key) not in (None, (), False) and self.kind not in kinds:
+                raise ValueError(f"{key} is for {', '.join(kinds)}, not for kind = {self.kind!r}: remove one")
+        if self.kind == "address" and self.address is None:
             raise ValueError(
                 "kind = 'address' and address = 'tcp://host:port' go together: give both or neither"
             )
+        if self.kind == "ssh" and len(self.hosts) < 2:
+            raise ValueError("kind = 'ssh' needs hosts = [scheduler, worker, …], at least two names")
+        if self.kind == "kubernetes" and self.image is None:
+            raise ValueError("kind = 'kubernetes' needs image = 'registry/deblur:tag'")
+        if self.kind in (*BATCH, "kubernetes") and self.workers is None:
+            raise ValueError(f"kind = {self.kind!r} needs workers = how many at the most")
+        if self.workers is not None and (self.minimum or 0) > self.workers:
+            raise ValueError(f"minimum = {self.minimum} is more than workers = {self.workers}")
+        if len({self.tls_ca is None, self.tls_cert is None, self.tls_key is None}) > 1:
+            raise ValueError("tls_ca, tls_cert and tls_key go together: give all or none")
         return self
 
 
@@ -201,57 +274,6 @@ class JobConfig(Section):
     def digest(self) -> str:
         """Digest of every setting, so that no field can be changed unseen."""
         return digest_of(self.model_dump(mode="json"))
-
-
-TEMPLATE = """\
-# A deblur job. `deblur plan` says what it takes, `deblur run` does it; both may be repeated.
-archive = "archive"             # made if it isn't there; sources are never changed
-
-[[sources]]                     # as many as you like
-path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF stack, .npy, Zarr; relative to this file
-# id = "north-camera"           # name in the archive; default: from the path
-# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
-# frame_rate = 25.0             # frames a second, unless the files tell
-# exposure_time = 0.01          # seconds, unless the files tell
-# camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
-# readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter
-# transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
-
-# [[watch]]                     # where sequences keep arriving, each match of pattern = one; else as [[sources]]
-# path = "cameras/north"
-# pattern = "*"
-# quiet = 300                   # seconds without a change; before that it is still being written
-
-[motion]
-# method = "fast"
-
-[restore]
-# method = "richardson_lucy"
-# iterations = 30
-
-[tiling]
-# window = 1024                 # px; the only one of these that decides a bit of the result
-# unit = 2048                   # px; one task
-# frames = 4                    # of one task
-
-[limits]
-memory = "4 GiB"                # per worker; a plan over it is refused
-# broken = 0.1                  # share of a sequence's frames that may be quarantined
-
-[cluster]
-kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
-# workers = 4                   # default: one a core
-
-[publish]
-# by = "quality"                # "person": every run waits for `deblur promote`
-# quality = 0.0                 # least share of pixels restored or needing nothing; below it a run waits
-# drop = 0.1                    # how much lower than the published run's that share may be
-
-[hooks]                         # who is told when a night failed
-# command = ["notify", "deblur"]  # gets the report on stdin
-# webhook = "https://..."
-# mail = "keeper@example.org"
-"""
 
 
 def load_job(path: Path) -> JobConfig:

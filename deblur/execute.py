@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from deblur.errors import DeblurError
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deblur.execute")
 ATTEMPTS = 3  # how often a unit is tried before it is quarantined
-IN_FLIGHT = 2  # tasks a worker thread: one running, one ready
+IN_FLIGHT = 8  # tasks a worker thread: one running, one with the worker, the others ready at the scheduler
+RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
 
 GONE = "the Dask scheduler went away: run again, finished units are kept"
 
@@ -78,60 +82,101 @@ def _distributed(
 
     Dask blames every task that a dying worker had been given, so the innocent get a second hearing, one at a time.
     """
-    threads = sum(client.nthreads().values()) or 1
     suspects: list[Failure] = []
-    for failure in _stream(tasks, client, IN_FLIGHT * threads, done, work):
+    for failure in _stream(tasks, client, Room(client), done, work):
         if failure.error.startswith("KilledWorker"):
             log.warning("%s is tried again alone", failure)
             suspects.append(failure)
         else:
             yield failure
-    yield from _stream((suspect.task for suspect in suspects), client, 1, done, work)
+    yield from _stream((suspect.task for suspect in suspects), client, lambda: 1, done, work)
+
+
+class Room:
+    """How many tasks may be in flight now: so many a worker thread, of the workers that there are at the moment."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._room, self._asked = client, 0, -math.inf
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._asked > RECOUNT:
+            threads = sum(self._client.nthreads().values())
+            self._room, self._asked = IN_FLIGHT * max(1, threads), time.monotonic()
+        return self._room
 
 
 def _stream(
     tasks: Iterator[Task],
     client: Client,
-    in_flight: int,
+    room: Callable[[], int],
     done: Callable[[Task, Record], None],
     work: Callable[[Task], Record],
 ) -> Iterator[Failure]:
-    """Keep `in_flight` futures going, each released as soon as its record is in; failed ones are tried again."""
-    from distributed import CancelledError, as_completed
+    """Keep as many futures going as there is room, each released as soon as its record is in.
+
+    Failed ones are tried again.
+    """
+    from distributed import as_completed
     from distributed.client import ClosedClientError
 
-    def submit(task: Task, attempt: int) -> Any:
+    # One task group for all: Dask remembers every group, and holds back those of a large one until a thread is free.
+    group, number = f"{work.__name__}-{uuid.uuid4().hex}", count()
+    waiting: dict[Any, tuple[Any, Task, int]] = {}
+
+    def submit(task: Task, attempt: int) -> None:
         try:
             # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
-            future = client.submit(work, task, pure=False)
+            future = client.submit(work, task, key=(group, next(number)), pure=False)
         except ClosedClientError:
             raise DeblurError(GONE) from None
-        waiting[future] = task, attempt
-        return future
+        waiting[future.key] = future, task, attempt
+        arriving.add(future)
 
-    waiting: dict[Any, tuple[Task, int]] = {}
-    arriving = as_completed([submit(task, 1) for task in islice(tasks, in_flight)])
+    def fill() -> None:
+        for task in islice(tasks, max(0, room() - len(waiting))):
+            submit(task, 1)
+
+    arriving = as_completed([])
     try:
-        for future in arriving:
-            task, attempt = waiting.pop(future)
-            try:
-                record = future.result()  # waits where a result was lost with its worker: it is made again
-            except CancelledError:
-                raise DeblurError(GONE) from None
-            except Exception as error:  # a unit may fail in any way; it is named and the others go on
-                if _worth_another_try(error, attempt):
-                    log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], error)
-                    arriving.add(submit(task, attempt + 1))
-                    continue
-                yield Failure(task, _line(error))
-            else:
-                done(task, record | {"attempt": attempt})
-            future.release()
-            for following in islice(tasks, 1):
-                arriving.add(submit(following, 1))
+        fill()
+        for batch in arriving.batches():
+            for future, result in zip(batch, _results(client, batch), strict=True):
+                _, task, attempt = waiting.pop(future.key)
+                if not isinstance(result, Exception):
+                    done(task, result | {"attempt": attempt})
+                elif _worth_another_try(result, attempt):
+                    log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], result)
+                    submit(task, attempt + 1)
+                else:
+                    yield Failure(task, _line(result))
+                future.release()
+            del batch, future  # the last names of futures that Dask may forget
+            fill()
     finally:
         if client.status == "running":
-            client.cancel(list(waiting))
+            client.cancel([future for future, *_ in waiting.values()])
+
+
+def _results(client: Client, batch: list[Any]) -> list[Record | Exception]:
+    """Record or error of each future, in one request where all went well."""
+    if all(future.status == "finished" for future in batch):
+        try:
+            return list(client.gather(batch))
+        except Exception as error:  # a worker died with its results: they are asked for one by one
+            log.info("results of %d units were lost with their worker (%s)", len(batch), _line(error))
+    return [_result(future) for future in batch]
+
+
+def _result(future: Any) -> Record | Exception:
+    from distributed import CancelledError
+
+    try:
+        record: Record = future.result()  # waits where a result was lost with its worker: it is made again
+    except CancelledError:
+        raise DeblurError(GONE) from None
+    except Exception as error:  # a unit may fail in any way; it is named and the others go on
+        return error
+    return record
 
 
 def _worth_another_try(error: Exception, attempt: int) -> bool:

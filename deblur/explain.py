@@ -101,7 +101,7 @@ def _around(at: tuple[int, int], side: int, height: int, width: int) -> Box:
 
 
 def _record(run: RunStore, stage: str, frame: int, at: tuple[int, int]) -> Group:
-    for record in run.ledger().finished().values():
+    for record in run.ledger().latest():
         if record.get("stage") != stage or not record["frames"][0] <= frame < record["frames"][1]:
             continue
         box = Box(**record["box"])

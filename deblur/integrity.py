@@ -103,7 +103,7 @@ def _originals(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
     """Files that were ingested and are still there, but not as they were; those that are gone are no damage."""
     place = Path(str(store.source.header.metadata.get("deblur", {}).get("source", {}).get("path", "")))
     recorded = {frame.name: frame.file for frame in store.source.frames if frame.file is not None}
-    for name in sorted(sample.of(recorded)):
+    for name in sorted(filter(sample.of(recorded), recorded)):
         path = next((p for p in (place / name, place.parent / name) if p.is_file()), None)
         if path is not None and sha256_file(path) != recorded[name]:
             yield Problem("changed", "", f"{path} is not what was ingested: its bytes have another sha256")
@@ -144,7 +144,8 @@ def _repair_run(
 ) -> list[Damage]:
     """Units that wrote damaged shards are computed in a run aside, and their shards copied where they are right."""
     _require_same_code(run)
-    records = run.ledger().finished()
+    wanted = {d.problem.unit for d in found}
+    records = {told["key"]: told for told in run.ledger().latest() if told["key"] in wanted}
     left = [d for d in found if d.problem.unit not in records]
     damaged = {d.problem.shard: d for d in found if d.problem.unit in records}
     digests = run.ledger().shards()

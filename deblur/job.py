@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deblur.clusters import connect
+from deblur.clusters import connect, fitting_workers
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-Connection = Callable[[], "AbstractContextManager[Client | None]"]
+Connection = Callable[[int], "AbstractContextManager[Client | None]"]
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -157,18 +157,21 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     """How much of the plan is neither done nor held by the parent run, and how long that takes."""
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    tasks = [task for stage in STAGES for task in _tasks(outcome, store, job, stage)]
-    todo = [task for task in tasks if task.parent is None]
-    channels = outcome.plan.shape[1]
-    cost = {"motion": speed["motion"], "restore": speed["restore"] * channels}
-    megapixels = [(t.unit.stage, (t.unit.t1 - t.unit.t0) * t.unit.box.size / 1e6) for t in todo]
-    workers = 1 if job.cluster.kind == "serial" else job.cluster.workers or _cores()
-    seconds = (
-        sum(cost[stage] * size for stage, size in megapixels)
-        * outcome.plan.cost.compute_amplification
-        / workers
+    cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
+    missing = carried = 0
+    seconds = 0.0
+    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage)):
+        unit = task.unit
+        missing, carried = missing + (task.parent is None), carried + (task.parent is not None)
+        if task.parent is None:
+            seconds += cost[unit.stage] * (unit.t1 - unit.t0) * unit.box.size / 1e6
+    workers = (
+        1
+        if job.cluster.kind == "serial"
+        else job.cluster.workers or fitting_workers(outcome.plan.cost.memory)
     )
-    return replace(outcome, missing=len(todo), carried=len(tasks) - len(todo), projected_seconds=seconds)
+    projected = seconds * outcome.plan.cost.compute_amplification / workers
+    return replace(outcome, missing=missing, carried=carried, projected_seconds=projected)
 
 
 def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress: Progress = silent) -> None:
@@ -241,22 +244,41 @@ def compute(
 ) -> list[Outcome]:
     """Run the units that no ledger has yet, on the job's cluster; restoration after all motion of a sequence.
 
-    `connection`: to a cluster that several calls share. `stop`: asked before each unit; once it says so, what has
-    begun is finished and the rest is left to the next call.
+    What was never published goes before what is only done again. `connection`: to a cluster that several calls share,
+    given the bytes that a unit takes. `stop`: asked before each unit; once it says so, what has begun is finished and
+    the rest is left to the next call.
     """
     archive = Archive.open(job.archive)
-    ready = [outcome for outcome in outcomes if outcome.sound]
-    if not any(_left(outcome, archive, job) for outcome in ready):
+    ready = [n for n, outcome in enumerate(outcomes) if outcome.sound and _left(outcome, archive, job)]
+    if not ready:
         return outcomes
-    with connection() if connection else connect(job.cluster, memory=job.limits.memory) as client:
-        return [_computed(o, archive, job, client, stop, progress) if o.sound else o for o in outcomes]
+    need = max(planned.cost.memory for n in ready if (planned := outcomes[n].plan))
+    start = connection or (lambda need: connect(job.cluster, memory=job.limits.memory, need=need))
+    found = list(outcomes)
+    with start(need) as client:
+        if client is not None and connection is None and client.dashboard_link:
+            progress(f"Dask dashboard {client.dashboard_link}", 1, 1)
+        for n in sorted(ready, key=lambda n: outcomes[n].parent is not None):
+            found[n] = _computed(outcomes[n], archive, job, client, stop, progress)
+    return found
 
 
 def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
-    """Whether anything at all is left to do; the cluster isn't started for nothing."""
+    """Whether anything at all is left to do; the cluster isn't started for nothing.
+
+    A run is named by all that decides its units, so one with as many finished units as planned has them all.
+    """
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    return any(True for stage in STAGES for _ in _tasks(outcome, store, job, stage))
+    run = outcome.plan.run
+    there = run in store.runs()
+    return run != store.current() and not (there and _complete(store.run(run), outcome.plan))
+
+
+def _complete(run: RunStore, planned: Plan) -> bool:
+    """Whether the ledger has every unit, and the levels of the pyramid that units don't write."""
+    done = run.ledger().index()
+    return len(done) - ("pyramid" in done) >= planned.cost.units and "pyramid" in done
 
 
 def _computed(
@@ -279,7 +301,7 @@ def _computed(
             ledger = run.ledger()
             for stage in STAGES:
                 tasks = _tasks(outcome, store, job, stage)
-                total, done = len(tasks), 0
+                total, done = _remaining(run, planned, stage), 0
                 if total:  # the first unit may take minutes: kernels are compiled for it
                     progress(f"{stage} {planned.sequence}", 0, total)
 
@@ -290,11 +312,12 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                given = takewhile(lambda _: not stop(), tasks)
-                failed = run_tasks(given, client=client, done=record)
-                failures += failed
-                left = total - done - len(failed)
-                if left:
+                given_up = run_tasks(takewhile(lambda _: not stop(), tasks), client=client, done=record)
+                for failure in given_up:  # tried again by the next run; until then `status` counts it
+                    told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
+                    ledger.append({"status": "failed", **told})
+                failures += given_up
+                if left := total - done - len(given_up):
                     break
             if not failures and not left and not run.sealed:
                 ledger.append({"key": "pyramid", "stage": "pyramid", "shards": run.finish_pyramid()})
@@ -310,25 +333,24 @@ def _computed(
     )
 
 
-def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> list[Task]:
+def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> Iterator[Task]:
     """The units of a stage that the run's ledger does not have; those that the parent has are carried over."""
     planned = outcome.plan
     assert planned is not None
-    finished = store.run(planned.run).ledger().finished() if planned.run in store.runs() else {}
-    held = store.run(outcome.parent).ledger().finished() if outcome.parent else {}
+    finished = store.run(planned.run).ledger().index() if planned.run in store.runs() else ()
+    held = store.run(outcome.parent).ledger().index() if outcome.parent else ()
     if outcome.parent and not _same_layout(store.run(outcome.parent), run_spec(planned, store, job)):
-        held = {}
-    return [
-        Task(
-            str(job.archive),
-            planned.sequence,
-            planned.run,
-            unit,
-            outcome.parent if unit.key in held else None,
-        )
-        for unit in units(planned, store, stage)
-        if unit.key not in finished
-    ]
+        held = ()
+    for unit in units(planned, store, stage):
+        if unit.key not in finished:
+            parent = outcome.parent if unit.key in held else None
+            yield Task(str(job.archive), planned.sequence, planned.run, unit, parent)
+
+
+def _remaining(run: RunStore, planned: Plan, stage: Stage) -> int:
+    """How many units of a stage are to be done: what the plan has, without what the ledger has."""
+    done = sum(1 for record in run.ledger().latest() if record.get("stage") == stage)
+    return max(0, planned.cost.units // len(STAGES) - done)
 
 
 def _same_layout(parent: RunStore, spec: RunSpec) -> bool:
@@ -370,15 +392,7 @@ def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
     failed = list({str(error): error for error in errors if error}.values())
     if not errors or not all(errors):
         return
+    if len(failed) == 1:
+        raise failed[0]
     kinds = {type(error) for error in failed}
-    raise (
-        failed[0]
-        if len(failed) == 1
-        else (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
-    )
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
+    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

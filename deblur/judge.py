@@ -34,7 +34,7 @@ class Summary:
 
 def frame_records(run: RunStore) -> dict[int, dict[str, Any]]:
     """What restoration recorded of each frame, {frame: record}, of all its units together."""
-    return _by_frame(run.ledger().finished().values())
+    return _by_frame(run.ledger().latest())
 
 
 def _by_frame(units: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -64,18 +64,18 @@ def _merged(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
 
 def summarise(run: RunStore) -> Summary:
     """The summary of a run, from its ledger."""
-    finished = run.ledger().finished()
-    frames = _by_frame(finished.values()).values()
-    shards: set[str] = set()
-    for record in finished.values():
-        shards |= record.get("shards", {}).keys()
+    frames = frame_records(run).values()
+    units, ended = 0, 0.0
+    for record in run.ledger().latest():
+        units += record.get("stage") != "pyramid"
+        ended = max(ended, float(record.get("at", 0)))
     return Summary(
-        units=sum(record.get("stage") != "pyramid" for record in finished.values()),
-        shards=len(shards),
+        units=units,
+        shards=len(run.table()),
         expected=run.expected_shards(),
         quality=_mean(frame["quality"] for frame in frames),
         weight=_mean(frame["weight"] for frame in frames),
-        ended=max((float(record.get("at", 0)) for record in finished.values()), default=0.0),
+        ended=ended,
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deblur import job as work
 from deblur.catalog import Catalog, cache_folder
-from deblur.clusters import connect
+from deblur.clusters import connect, fitting_workers, refuse_small_workers
 from deblur.config import JobConfig
 from deblur.errors import ConfigError, StoreError
 from deblur.ingest import Progress
@@ -203,7 +203,7 @@ class Crew:
 
     def __init__(self, job: JobConfig) -> None:
         self._job, self._stack = job, ExitStack()
-        self._begun, self._client = False, None
+        self._begun, self._client, self._need = False, None, 0
 
     def __enter__(self) -> Crew:
         return self
@@ -211,13 +211,25 @@ class Crew:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def share(self) -> AbstractContextManager[Client | None]:
-        """The client, for one batch."""
+    def share(self, need: int) -> AbstractContextManager[Client | None]:
+        """The client, for one batch whose units take up to `need` bytes.
+
+        Raises PlanError for workers too small for that.
+        """
+        cluster, roomy = self._job.cluster, True
+        if self._begun and cluster.kind == "local" and not cluster.workers:
+            roomy = fitting_workers(need) >= fitting_workers(self._need)  # for as many as were started
+        if not roomy:
+            self._stack.close()
+            self._begun, self._need = False, 0
         if not self._begun:
             self._client = self._stack.enter_context(
-                connect(self._job.cluster, memory=self._job.limits.memory)
+                connect(cluster, memory=self._job.limits.memory, need=need)
             )
             self._begun = True
+        elif self._client is not None:
+            refuse_small_workers(self._client, need)
+        self._need = max(self._need, need)
         return nullcontext(self._client)
 
 

@@ -22,14 +22,17 @@ from deblur.sequence import RestoreSettings, restore_halo
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
-from deblur.tiling import Box, blocks, boxes, round_up, windows
+from deblur.tiling import Box, blocks, boxes, round_up
 from deblur.types import Estimate, FrameInfo
 
 Stage = Literal["motion", "restore"]
 STAGES: tuple[Stage, ...] = ("motion", "restore")
-BASE_MEMORY = 300 * 2**20  # a worker that has imported NumPy, Numba, Zarr and Dask, kernels compiled
-MOTION_PLANES = 60  # float32 planes of a window that the motion solver holds at its peak (measured)
-RESTORE_PLANES = 40  # the same for restoration of one channel; each further one adds 3
+# Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB; float32 planes of a
+# window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour that it starts from too.
+BASE_MEMORY = 270 * 2**20
+MOTION_PLANES = 50
+RESTORE_PLANES = 40  # of one channel; each further one adds 12
+LOOK_PLANES = 8  # of one channel; each further one adds 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,8 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         readout=source.readout,
     )
     shape = pixels.shape
-    cost = project(shape, pixels.header.dtype, job, parameters)
+    noisy = store.survey_part("noise", 0, shape[0]).max() >= sequence.JOINT
+    cost = project(shape, pixels.header.dtype, job, parameters, looks=3 if noisy else 1)
     if cost.memory > job.limits.memory:
         raise PlanError(
             f"{store.id}: a unit needs {_mib(cost.memory)} MiB, limits.memory is {_mib(job.limits.memory)} MiB: "
@@ -260,21 +264,29 @@ def check_methods(job: JobConfig) -> RestoreSettings:
     return settings
 
 
-def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parameters: Parameters) -> Cost:
-    """Project what a run costs, from shapes alone."""
+def project(
+    shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parameters: Parameters, *, looks: int = 1
+) -> Cost:
+    """Project what a run costs, from shapes alone. `looks`: how many frames a restoration starts from."""
     count, channels, height, width = shape
     tiling, itemsize = job.tiling, np.dtype(dtype).itemsize
-    regions = list(boxes(height, width, tiling.unit))
     read = compute = memory = 0
     for stage in STAGES:
         halo = parameters.halo(stage)
-        for region in regions:
-            read += region.grown(halo, height, width).size
-            reads = [w.read.size for w in windows(region, height, width, size=tiling.window, halo=halo)]
-            compute += sum(reads)
-            memory = max(memory, _unit_memory(stage, region.grown(halo, height, width).size, region.size, max(reads),
-                                              channels, itemsize, min(tiling.frames, count), len(job.outputs)))  # fmt: skip
-    units = 2 * len(regions) * math.ceil(count / tiling.frames)
+        rows, columns = (_lengths(extent, tiling.unit, halo) for extent in (height, width))
+        tall, wide = (_lengths(extent, tiling.window, halo) for extent in (height, width))
+        read += sum(rows) * sum(columns)  # every row of units has the same columns
+        compute += sum(tall) * sum(wide)
+        core = min(tiling.unit, height) * min(tiling.unit, width)
+        region, window, frames = max(rows) * max(columns), max(tall) * max(wide), min(tiling.frames, count)
+        held = _unit_memory(stage, region, core, window, channels, itemsize, frames, len(job.outputs), looks)
+        memory = max(memory, held)
+    units = (
+        2
+        * math.ceil(height / tiling.unit)
+        * math.ceil(width / tiling.unit)
+        * math.ceil(count / tiling.frames)
+    )
     stored = count * height * width * (channels * itemsize * 4 / 3 + 8 + 2 + (12 if job.outputs else 0))
     return Cost(
         units=units,
@@ -286,15 +298,29 @@ def project(shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parame
     )
 
 
+def _lengths(extent: int, size: int, halo: int) -> list[int]:
+    """How far each of the pieces of an axis reads."""
+    return [min(at + size + halo, extent) - max(0, at - halo) for at in range(0, extent, size)]
+
+
 def _unit_memory(
-    stage: Stage, region: int, core: int, window: int, channels: int, itemsize: int, frames: int, extra: int
+    stage: Stage,
+    region: int,
+    core: int,
+    window: int,
+    channels: int,
+    itemsize: int,
+    frames: int,
+    extra: int,
+    looks: int,
 ) -> int:
     """Bytes one unit holds at its peak, beyond the process itself."""
     if stage == "motion":
         held = region * (3 * 4 + channels * itemsize) + core * frames * (8 + 12 * extra)
         return held * 5 // 4 + window * 4 * MOTION_PLANES
     held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 // 3 + 2)
-    return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1))
+    beside = (looks - 1) * (LOOK_PLANES + 2 * (channels - 1))
+    return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1) + beside)
 
 
 def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:

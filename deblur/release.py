@@ -58,13 +58,14 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
 def _record(done: RunStore, store: SequenceStore, job: JobConfig, outcome: Outcome) -> None:
     assert outcome.plan is not None
     source, parent = outcome.sequence.source, outcome.parent
-    units_done = done.ledger().finished().values()
     write_run_record(
         done,
         source=store.source,
         given=job.model_dump(mode="json", exclude={"hooks"}),  # an address may be a secret by itself
         origins=origins(job, source, store.source, outcome.plan.parameters),
-        began=min(record.get("began", time.time()) for record in units_done),
+        began=min(
+            (float(told["began"]) for told in done.ledger().latest() if "began" in told), default=time.time()
+        ),
         ended=time.time(),
         parent=store.run(parent) if parent else None,
         survey=store.survey_digest(),

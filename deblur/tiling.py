@@ -87,11 +87,12 @@ def windows(region: Box, height: int, width: int, *, size: int, halo: int) -> tu
         raise PlanError(
             f"region {region} is not made of whole windows of {size} px: make the unit a multiple of it"
         )
-    return tuple(
-        Window(core, core.grown(halo, height, width))
-        for core in boxes(height, width, size)
-        if region.y0 <= core.y0 < region.y1 and region.x0 <= core.x0 < region.x1
+    cores = (
+        Box(y, min(y + size, region.y1), x, min(x + size, region.x1))
+        for y in range(region.y0, region.y1, size)
+        for x in range(region.x0, region.x1, size)
     )
+    return tuple(Window(core, core.grown(halo, height, width)) for core in cores)
 
 
 def _ragged(edge: int, extent: int, size: int) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +29,7 @@ from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import restore_window
 from deblur.store import Archive, RunStore, SequenceStore, halve
+from deblur.store.ledger import Index, Ledger
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Iterations, Reason
@@ -66,6 +69,7 @@ class Context:
 def run_unit(task: Task) -> dict[str, Any]:
     """Compute one unit and write its shards; safe to repeat. Returns its record for the ledger."""
     began, cpu = time.time(), time.process_time()
+    forget_peak()
     context = _context(task.archive, task.sequence, task.run)
     unit = task.unit
     if task.parent is not None:
@@ -87,8 +91,28 @@ def run_unit(task: Task) -> dict[str, Any]:
         "began": began,
         "seconds": round(time.time() - began, 4),
         "cpu_seconds": round(time.process_time() - cpu, 4),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_memory(),
+        "bytes": sum((context.run.path / key).stat().st_size for key in shards),
     }
+
+
+def peak_memory() -> int:
+    """The most resident bytes that this process had since it began, or since `forget_peak`.
+
+    Not what getrusage says on Linux: a process started by fork and exec inherits its parent's peak there.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak() -> None:
+    """Begin anew, where the system can: each unit has a peak of its own."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 @lru_cache(maxsize=4)
@@ -273,5 +297,11 @@ def _frame_record(t: int, weight: Codes, reason: Codes, steps: list[Iterations])
 def _carry(context: Context, task: Task) -> dict[str, str]:
     """Take over shards that an earlier run computed from the same key, their digests checked."""
     parent = context.sequence.run(str(task.parent))
-    shards: dict[str, str] = parent.ledger().finished()[task.unit.key]["shards"]
+    shards: dict[str, str] = _index(parent.units_folder).record(task.unit.key)["shards"]
     return context.run.copy_shards(parent, shards)
+
+
+@lru_cache(maxsize=2)
+def _index(folder: Path) -> Index:
+    """The ledger of an earlier run, which is published and so never changes."""
+    return Ledger(folder).index()

@@ -242,7 +242,7 @@ def _last_use(sequence: SequenceStore, run: RunStore) -> float:
             times.append(float((following or entry)["at"]))
         elif entry.get("instead_of") == run.id:
             times.append(float(entry["at"]))
-    times += [float(record.get("at", 0)) for record in run.ledger().read_all()]
+    times += [float(record.get("at", 0)) for record in run.ledger().latest()]
     return max(*times, run.path.stat().st_mtime if len(times) == 1 else 0.0)
 
 

@@ -72,7 +72,7 @@ def test_init_writes_a_job_that_is_valid_and_never_overwrites(deblur: Command, t
 def test_every_key_of_the_template_is_one_that_jobs_know() -> None:
     import tomllib
 
-    from deblur.config import TEMPLATE
+    from deblur.template import TEMPLATE
 
     lines = [
         line.removeprefix("# ") if line.startswith("# ") and " = " in line else line

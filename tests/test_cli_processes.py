@@ -144,3 +144,20 @@ def test_demo(tmp_path: Path) -> None:
         2,
         ["deblur: mine is not empty and not a demo: name another folder"],
     )
+
+
+@pytest.mark.slow
+def test_warm_compiles_kernels_where_it_is_told(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path / "kernels"),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur.cli", "warm"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "kernels compiled" in done.stdout
+    assert list((tmp_path / "kernels").rglob("*.nbc"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from deblur.clusters import connect
 from deblur.config import Cluster
 from deblur.errors import ConfigError, DeblurError, StoreError
-from deblur.execute import ATTEMPTS, run_tasks
+from deblur.execute import ATTEMPTS, IN_FLIGHT, run_tasks
 from deblur.plan import Unit
 from deblur.tiling import Box
 from deblur.unit import Task
@@ -114,7 +116,7 @@ def test_few_are_in_flight(threads: Client) -> None:
     def stream() -> Iterator[Task]:
         for task in tasks(40):
             drawn.append(task.unit.t0)
-            assert len(drawn) - len(finished) <= 2 * 2 + 1
+            assert len(drawn) - len(finished) <= 2 * IN_FLIGHT
             yield task
 
     run_tasks(stream(), client=threads, done=lambda task, record: finished.append(task.unit.t0), work=fine)
@@ -145,6 +147,29 @@ def test_a_scheduler_that_goes_away_is_one_clear_line() -> None:
         with pytest.raises(DeblurError, match="the Dask scheduler went away: run again"):
             run_tasks(tasks(50), client=client, done=close, work=fine)
     assert len(seen) < 50
+
+
+def third_freezes_once(task: Task) -> dict[str, Any]:
+    flag = Path(task.archive) / "frozen"
+    if task.unit.t0 == 3 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return fine(task)
+
+
+@pytest.mark.slow
+def test_a_worker_that_falls_silent_is_given_up_and_its_units_run_elsewhere(tmp_path: Path) -> None:
+    """What a host that is cut off looks like to the scheduler: connected, and saying nothing."""
+    seen: list[int] = []
+    with connect(Cluster(kind="local", workers=2), memory=2**30) as client:
+        failures = run_tasks(
+            [replace(task, archive=str(tmp_path)) for task in tasks(12)],
+            client=client,
+            done=lambda task, record: seen.append(task.unit.t0),
+            work=third_freezes_once,
+        )
+    assert failures == []
+    assert sorted(seen) == list(range(12))
 
 
 @pytest.mark.slow

@@ -177,14 +177,18 @@ def test_a_run_beside_another_source_is_told(place: Path) -> None:
     assert "made from another source" in str(damage)
 
 
+def _chosen(sample: Sample, keys: list[str]) -> frozenset[str]:
+    return frozenset(filter(sample.of(keys), keys))
+
+
 def test_samples_read_some_and_in_the_end_all(place: Path, deblur_: Command) -> None:
     keys = [f"0/c/{k}/0/0/0" for k in range(400)]
-    few = Sample(0.05, 1).of(keys)
+    few = _chosen(Sample(0.05, 1), keys)
     assert 5 < len(few) < 40
-    assert few == Sample(0.05, 1).of(reversed(keys))
-    assert few != Sample(0.05, 2).of(keys)
-    assert len(frozenset().union(*(Sample(0.05, seed).of(keys) for seed in range(200)))) == 400
-    assert len(Sample(0.0001, 3).of(keys)) == 1
+    assert few == _chosen(Sample(0.05, 1), keys[::-1])
+    assert few != _chosen(Sample(0.05, 2), keys)
+    assert len(frozenset().union(*(_chosen(Sample(0.05, seed), keys) for seed in range(200)))) == 400
+    assert len(_chosen(Sample(0.0001, 3), keys)) == 1
     run = find_run(f"{place}/frames")[1]
     (run.path / "0/c/0/0/0/0").unlink()  # seen without reading
     assert deblur_("verify", place, "--sample", "1%", "--seed", "1").code == 1

@@ -8,6 +8,8 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ import pytest
 
 from deblur import night
 from deblur.catalog import Catalog, cache_folder
-from deblur.config import Hooks, JobConfig, load_job, with_settings
+from deblur.config import Cluster, Hooks, JobConfig, load_job, parse_job, with_settings
 from deblur.errors import ConfigError, ReadError
 from deblur.hooks import tell
+from deblur.night import Crew
 from deblur.store import Archive, find_sequence
 from deblur.versions import retract
 from tests.small import JOB, write_frames
@@ -187,3 +190,28 @@ def test_hooks_get_the_report_and_can_not_do_harm(tmp_path: Path) -> None:
     failed = tell(bad, {})
     assert len(failed) == 3
     assert not any("passwd" in line or "@" in line for line in failed)
+
+
+def test_a_crew_is_started_anew_where_units_grow_too_large_for_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+
+    @contextmanager
+    def connected(cluster: Cluster, *, memory: int, need: int) -> Iterator[None]:
+        begun.append(need)
+        yield None
+
+    monkeypatch.setattr(night, "connect", connected)
+    monkeypatch.setattr(night, "fitting_workers", lambda need: 8 // need)
+    job = parse_job({"archive": "a", "sources": [{"path": "x"}]})
+    with Crew(job) as crew:
+        for need in (2, 1, 2, 4, 3):
+            with crew.share(need):
+                pass
+    assert begun == [2, 4]
+    with Crew(with_settings(job, {"cluster.workers": 2})) as crew:
+        for need in (2, 4):
+            with crew.share(need):
+                pass
+    assert begun == [2, 4, 2]

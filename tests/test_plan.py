@@ -6,7 +6,16 @@ import pytest
 from deblur import job as work
 from deblur.config import JobConfig, Source, parse_job
 from deblur.errors import ConfigError
-from deblur.plan import Exposure, Parameters, make_plan, nominal_interval, project, source_exposure, units
+from deblur.plan import (
+    LOOK_PLANES,
+    Exposure,
+    Parameters,
+    make_plan,
+    nominal_interval,
+    project,
+    source_exposure,
+    units,
+)
 from deblur.store import Archive, SequenceStore, SourceStore
 from deblur.types import Estimate, FrameInfo, SequenceHeader
 from tests.conftest import pan
@@ -129,3 +138,10 @@ def test_a_smaller_window_reads_and_computes_more(planned: tuple[JobConfig, Sequ
     assert fine.compute_amplification > coarse.compute_amplification > 1  # type: ignore[attr-defined]
     assert coarse.memory > fine.memory  # type: ignore[attr-defined]
     assert coarse.read_amplification == fine.read_amplification  # type: ignore[attr-defined]
+
+
+def test_restoring_from_neighbours_too_takes_more_memory(planned: tuple[JobConfig, SequenceStore]) -> None:
+    job, store = planned
+    parameters = make_plan(job, job.sources[0], store).parameters
+    quiet, noisy = (project((16, 3, 2048, 2048), "uint8", job, parameters, looks=k).memory for k in (1, 3))
+    assert noisy - quiet >= 2 * LOOK_PLANES * 4 * min(job.tiling.window, 2048) ** 2

@@ -6,21 +6,27 @@ crash is skipped: its unit is simply done again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import re
 import time
 import uuid
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deblur.errors import StoreError
 from deblur.store.durable import canonical, settle_folders
 
 logger = logging.getLogger("deblur.store")
 DONE = "done"
+SEGMENT = 40  # bits of an offset into a segment
 
 
 class Ledger:
@@ -72,24 +78,37 @@ class Ledger:
 
     def read_all(self) -> Iterator[dict[str, Any]]:
         """Every whole record, segment by segment, in the order written; torn lines are left out."""
+        for _, _, record in self._placed():
+            yield record
+
+    def _placed(self) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+        """Every whole record with its segment and where in it its line begins."""
         for path in sorted(self.folder.glob("*.jsonl")):
+            at = 0
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
                     record = _parse(line)
                     if record is None:
                         logger.warning("%s line %d is torn: its unit will be done again", path.name, number)
                     else:
-                        yield record
+                        yield path, at, record
+                    at += len(line)
+
+    def index(self) -> Index:
+        """Where the record of every finished unit is: 24 bytes a unit, however much its record says."""
+        return Index(self._placed())
+
+    def latest(self) -> Iterator[dict[str, Any]]:
+        """The latest record of every unit that is done, in the order written, without holding them all."""
+        index = self.index()
+        for path, at, record in self._placed():
+            if index.place(record["key"]) == (path, at):
+                yield record
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """{unit key: its latest record} of the units that are done; one that failed later counts as not
-        done."""
-        latest: dict[str, dict[str, Any]] = {}
-        for record in self.read_all():
-            known = latest.get(record["key"])
-            if known is None or record.get("at", 0) >= known.get("at", 0):
-                latest[record["key"]] = record
-        return {key: record for key, record in latest.items() if record.get("status", DONE) == DONE}
+        done. As large as the ledger: see `latest` and `index` for what stays small."""
+        return {record["key"]: record for record in self.latest()}
 
     def shards(self) -> dict[str, str]:
         """{shard key: sha256} over everything that is done; the latest record counts."""
@@ -97,6 +116,61 @@ class Ledger:
         for record in sorted(self.finished().values(), key=lambda record: float(record.get("at", 0))):
             found |= record.get("shards", {})
         return found
+
+
+class Index:
+    """The units of a ledger that are done, and where their latest records are.
+
+    Keys are known by 64 bits of their digest: among a million units two are taken for one with a chance of
+    3e-8, and then the run can't be published, because a shard of it is in no record.
+    """
+
+    def __init__(self, placed: Iterator[tuple[Path, int, dict[str, Any]]]) -> None:
+        self._paths: list[Path] = []
+        names, ages, places = array("Q"), array("d"), array("q")
+        for path, at, record in placed:
+            if not self._paths or self._paths[-1] != path:
+                self._paths.append(path)
+            names.append(_short(record["key"]))
+            ages.append(float(record.get("at", 0)))
+            done = record.get("status", DONE) == DONE
+            places.append(len(self._paths) - 1 << SEGMENT | at if done else -1)
+        keys = np.frombuffer(names, np.uint64)
+        order = np.lexsort((np.frombuffer(ages), keys))  # stable: of equal ages the one written last counts
+        last = order[np.append(keys[order][1:] != keys[order][:-1], np.ones(min(1, len(order)), bool))]
+        kept = last[np.frombuffer(places, np.int64)[last] >= 0]
+        self._keys: NDArray[np.uint64] = keys[kept]
+        self._places: NDArray[np.int64] = np.frombuffer(places, np.int64)[kept]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: str) -> bool:
+        return self.place(key) is not None
+
+    def place(self, key: str) -> tuple[Path, int] | None:
+        """The segment of a unit's record and the offset of its line; None for a unit that is not done."""
+        short = np.uint64(_short(key))
+        at = int(np.searchsorted(self._keys, short))
+        if at == len(self._keys) or self._keys[at] != short:
+            return None
+        place = int(self._places[at])
+        return self._paths[place >> SEGMENT], place & ((1 << SEGMENT) - 1)
+
+    def record(self, key: str) -> dict[str, Any]:
+        """The record of a unit, read from its place. Raises StoreError where it is not there."""
+        place = self.place(key)
+        if place is not None:
+            with place[0].open("rb") as file:
+                file.seek(place[1])
+                record = _parse(file.readline())
+            if record is not None and record["key"] == key:
+                return record
+        raise StoreError(f"unit {key[:12]} is not in the ledger: verify that run")
+
+
+def _short(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
 
 
 def _mend(file: Any) -> bytes:

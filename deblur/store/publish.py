@@ -41,7 +41,7 @@ def publish_run(
     check_token(sequence.path, token)
     if run.path.resolve() != sequence.run_path(run.id).resolve():
         raise StoreError(f"run {run.path} is not one of sequence {sequence.id}: publish it where it was made")
-    recorded, expected = len(run.ledger().shards()), run.expected_shards()
+    recorded, expected = len(run.table()), run.expected_shards()
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     if not run.sealed:
@@ -137,7 +137,7 @@ def state_of(sequence: SequenceStore, run: RunStore) -> State:
         return "retracted"
     if run.sealed:
         return "superseded"
-    return "held" if len(run.ledger().shards()) == run.expected_shards() else "unfinished"
+    return "held" if len(run.table()) == run.expected_shards() else "unfinished"
 
 
 def _published(sequence: SequenceStore) -> str:

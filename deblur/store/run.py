@@ -25,7 +25,6 @@ from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     canonical,
     copy_file,
-    digest_of,
     read_json,
     settle_folders,
     settle_tree,
@@ -34,6 +33,7 @@ from deblur.store.durable import (
 from deblur.store.ledger import Ledger
 from deblur.store.pyramid import halve, level_extent
 from deblur.store.shards import Grid, index_of, key_of
+from deblur.store.table import ShardTable
 from deblur.tiling import Box, round_up
 
 logger = logging.getLogger("deblur.store")
@@ -247,7 +247,13 @@ class RunStore:
 
     def digest(self) -> str:
         """The root digest of a finished run: it fixes the metadata and every shard's bytes."""
-        return digest_of({"group": sha256_file(self.path / "zarr.json"), "shards": self.ledger().shards()})
+        return self.table().root(sha256_file(self.path / "zarr.json"))
+
+    def table(self) -> ShardTable:
+        """Every shard that a finished unit wrote, with its digest; flat in memory however many there are."""
+        return ShardTable(
+            {name: grid for name, (grid, _, _) in self.spec.arrays().items()}, self.ledger().latest()
+        )
 
     def expected_shards(self) -> int:
         """How many shard files a complete run has."""

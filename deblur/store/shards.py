@@ -70,7 +70,10 @@ class Grid:
 
     def ordinal(self, index: Index) -> int:
         """The place of a shard in C order."""
-        return int(np.ravel_multi_index(index, self.counts))
+        place = 0
+        for i, count in zip(index, self.counts, strict=True):
+            place = place * count + i
+        return place
 
     def present(self, index: Index) -> tuple[slice, ...]:
         """The slices of a shard's chunk index that lie within the array."""

@@ -6,8 +6,8 @@ what can be seen without reading (a missing shard, damaged metadata) is looked f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,13 +42,15 @@ class Sample:
     share: float = 1.0
     seed: int = 0
 
-    def of(self, keys: Iterable[str]) -> frozenset[str]:
-        """Those of the keys that are in the sample."""
+    def of(self, keys: Iterable[str]) -> Callable[[str], bool]:
+        """Whether one of the keys is in the sample; nothing is held of them."""
         if self.share >= 1:
-            return frozenset(keys)
-        places = {key: int(digest_of([self.seed, key])[:12], 16) / 16**12 for key in keys}
-        least = min(places, key=places.__getitem__, default="")
-        return frozenset(key for key, place in places.items() if place < self.share or key == least)
+            return lambda key: True
+        least = min(keys, key=self._place, default="")
+        return lambda key: key == least or self._place(key) < self.share
+
+    def _place(self, key: str) -> float:
+        return int(digest_of([self.seed, key])[:12], 16) / 16**12
 
 
 ALL = Sample()
@@ -63,19 +65,34 @@ def verify_run(
     if problems:
         return tuple(problems)
     grids = {name: grid for name, (grid, _, _) in run.spec.arrays().items()}
-    records = sorted(run.ledger().finished().values(), key=lambda record: float(record.get("at", 0)))
-    recorded = {key: (digest, str(r["key"])) for r in records for key, digest in r.get("shards", {}).items()}
+    table = run.table()
     total, done = run.expected_shards(), 0
-    chosen = sample.of(recorded)
+    chosen = sample.of(key_of(name, index) for name, grid in grids.items() for index in grid.indices())
     for name, grid in grids.items():
         for index in grid.indices():
-            problems += _shard(run.path, grid, key_of(name, index), recorded, chosen)
+            key = key_of(name, index)
+            problems += _shard(run.path, grid, key, table.digest(name, index), chosen(key))
             done += 1
             if progress is not None:
                 progress(done, total)
-    problems += _unexpected(grids, recorded)
+    for key in table.unexpected:
+        text = f"the ledger names a shard {key} that the run can't have"
+        problems.append(Problem("unexpected", key, text))
     problems += _seal(run)
-    return tuple(problems)
+    return tuple(_with_units(run, problems))
+
+
+def _with_units(run: RunStore, problems: list[Problem]) -> list[Problem]:
+    """The problems with the units that wrote those shards: looked up only where there are any."""
+    wanted = {problem.shard for problem in problems if problem.kind != "unrecorded"} - {""}
+    if not wanted:
+        return problems
+    records = sorted(
+        (record for record in run.ledger().latest() if wanted & record.get("shards", {}).keys()),
+        key=lambda record: float(record.get("at", 0)),
+    )
+    units = {key: str(record["key"]) for record in records for key in wanted & record["shards"].keys()}
+    return [replace(problem, unit=units.get(problem.shard)) for problem in problems]
 
 
 def verify_source(
@@ -90,11 +107,10 @@ def verify_source(
         digests = source.shard_digests(0, source.shape[0])
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
-    recorded = {key: (digest, "") for key, digest in digests.items()}
-    chosen = sample.of(recorded)
+    chosen = sample.of(digests)
     problems = list(_image(source.path))
-    for done, key in enumerate(digests, 1):
-        problems += _shard(source.path, source.grid, key, recorded, chosen)
+    for done, (key, digest) in enumerate(digests.items(), 1):
+        problems += _shard(source.path, source.grid, key, digest, chosen(key))
         if progress is not None:
             progress(done, len(digests))
     return tuple(problems)
@@ -138,50 +154,25 @@ def _image(path: Path) -> Iterator[Problem]:
         yield Problem("metadata", "", f"{path}: not valid OME-Zarr: {' '.join(str(error).split())[:200]}")
 
 
-def _shard(
-    root: Path, grid: Grid, key: str, recorded: Mapping[str, tuple[str, str]], chosen: Container[str]
-) -> Iterator[Problem]:
-    if key not in recorded:
-        yield Problem("unrecorded", key, f"shard {key} is in no record: its unit has not finished")
-        return
-    digest, unit = recorded[key]
+def _shard(root: Path, grid: Grid, key: str, digest: str | None, chosen: bool) -> Iterator[Problem]:
+    """What is wrong with a shard; only a `chosen` one is read."""
     path = root / key
-    if not path.is_file():
-        yield Problem("missing", key, f"shard {key} is missing", unit or None)
-    elif key not in chosen:
+    if digest is None:
+        yield Problem("unrecorded", key, f"shard {key} is in no record: its unit has not finished")
+    elif not path.is_file():
+        yield Problem("missing", key, f"shard {key} is missing")
+    elif not chosen:
         return
     elif sha256_file(path) != digest:
-        yield Problem(
-            "changed",
-            key,
-            f"shard {key} is not what was written: its bytes have another sha256",
-            unit or None,
-        )
+        yield Problem("changed", key, f"shard {key} is not what was written: its bytes have another sha256")
     else:
         try:
             absent = missing_chunks(path, grid, index_of(key)[1])
         except StoreError as error:
-            yield Problem("incomplete", key, str(error), unit or None)
+            yield Problem("incomplete", key, str(error))
             return
         if absent:
-            yield Problem(
-                "incomplete",
-                key,
-                f"shard {key} lacks {absent} chunks, which would read as zeros",
-                unit or None,
-            )
-
-
-def _unexpected(grids: Mapping[str, Grid], recorded: Mapping[str, tuple[str, str]]) -> Iterator[Problem]:
-    """Records of shards that the run can't have."""
-    for key, (_, unit) in recorded.items():
-        try:
-            name, index = index_of(key)
-        except StoreError:
-            name, index = "", ()
-        grid = grids.get(name)
-        if grid is None or len(index) != len(grid.counts) or any(i >= n for i, n in zip(index, grid.counts)):  # noqa: B905
-            yield Problem("unexpected", key, f"the ledger names a shard {key} that the run can't have", unit)
+            yield Problem("incomplete", key, f"shard {key} lacks {absent} chunks, which would read as zeros")
 
 
 def _seal(run: RunStore) -> Iterator[Problem]:

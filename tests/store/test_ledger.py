@@ -98,3 +98,21 @@ def test_a_writer_cannot_leave_the_folder(tmp_path: Path, writer: str) -> None:
 
 def test_an_empty_folder_is_an_empty_ledger(tmp_path: Path) -> None:
     assert list(Ledger(tmp_path / "nothing").read_all()) == []
+
+
+def test_an_index_finds_the_latest_record_of_what_is_done(tmp_path: Path) -> None:
+    clock = iter(range(100))
+    first, second = (Ledger(tmp_path, writer=name, clock=lambda: float(next(clock))) for name in ("b", "a"))
+    for book, key, status in (
+        (first, "x", "done"),
+        (second, "y", "done"),
+        (second, "x", "done"),
+        (first, "y", "failed"),
+    ):
+        book.append({"key": key, "status": status, "by": book.writer})
+    index = Ledger(tmp_path).index()
+    assert ("x" in index, "y" in index, "z" in index, len(index)) == (True, False, False, 1)
+    assert index.record("x")["by"] == "a"
+    assert [record["by"] for record in Ledger(tmp_path).latest()] == ["a"]
+    with pytest.raises(StoreError, match="not in the ledger"):
+        index.record("y")

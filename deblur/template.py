@@ -1,0 +1,51 @@
+"""The job file that `deblur init` writes: every section, with what may be set commented."""
+
+TEMPLATE = """\
+# A deblur job. `deblur plan` says what it takes, `deblur run` does it; both may be repeated.
+archive = "archive"             # made if it isn't there; sources are never changed
+
+[[sources]]                     # as many as you like
+path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF stack, .npy, Zarr; relative to this file
+# id = "north-camera"           # name in the archive; default: from the path
+# exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
+# frame_rate = 25.0             # frames a second, unless the files tell
+# exposure_time = 0.01          # seconds, unless the files tell
+# camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
+# readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter
+# transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
+
+# [[watch]]                     # where sequences keep arriving, each match of pattern = one; else as [[sources]]
+# path = "cameras/north"
+# pattern = "*"
+# quiet = 300                   # seconds without a change; before that it is still being written
+
+[motion]
+# method = "fast"
+
+[restore]
+# method = "richardson_lucy"
+# iterations = 30
+
+[tiling]
+# window = 1024                 # px; the only one of these that decides a bit of the result
+# unit = 2048                   # px; one task
+# frames = 4                    # of one task
+
+[limits]
+memory = "4 GiB"                # per worker; a plan over it is refused
+# broken = 0.1                  # share of a sequence's frames that may be quarantined
+
+[cluster]
+kind = "local"                  # "serial", "address", "ssh", "slurm" and other batch systems, "kubernetes"
+# workers = 4                   # default: one a core
+
+[publish]
+# by = "quality"                # "person": every run waits for `deblur promote`
+# quality = 0.0                 # least share of pixels restored or needing nothing; below it a run waits
+# drop = 0.1                    # how much lower than the published run's that share may be
+
+[hooks]                         # who is told when a night failed
+# command = ["notify", "deblur"]  # gets the report on stdin
+# webhook = "https://..."
+# mail = "keeper@example.org"
+"""

@@ -1,0 +1,374 @@
+"""What distributing costs, and what memory it takes: the figures of the scale issue in one run.
+
+usage: scale.py [--quick] [--json] [--only NAME …]
+Every measurement runs in a process of its own; ours and the peer take turns. Wall times want a quiet machine.
+  overhead_ratio          wall time of a job's units on one Dask worker / a bare loop over the same unit function
+  two_worker_speedup      one worker's wall time / two workers'
+  cpu_ms_per_unit         CPU of client and scheduler (one process here) a no-op unit
+  million_growth_mb       their growth over a million units, from the slope between a fifth of the units and all of them
+  memory_vs_map_overlap   peak memory above start, of a filter over a big Zarr array: ours / dask.array.map_overlap
+  speedup_vs_naive        seconds a megapixel: map_overlap + scipy Sobel + scikit-image ILK + Richardson-Lucy / ours
+  restart_seconds         plan and compute again on a run whose units are all in the ledger
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from deblur import job as work
+from deblur.clusters import WORKER_ENVIRONMENT, connect
+from deblur.config import Cluster, JobConfig, parse_job
+from deblur.execute import run_tasks
+from deblur.plan import STAGES, Unit, units
+from deblur.store import Archive
+from deblur.tiling import Box
+from deblur.unit import Task, peak_memory, run_unit
+from tests.conftest import pan
+
+PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="*", default=list(FIGURES))
+    parser.add_argument("--part", nargs="*", help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.part:
+        print(json.dumps(PARTS[a.part[0]](*a.part[1:])))
+        return
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in a.only:
+            found |= FIGURES[name](Path(folder), a.quick)
+    print(
+        json.dumps(found)
+        if a.json
+        else "\n".join(f"{name:24} {value:10.3f}" for name, value in found.items())
+    )
+
+
+def part(*arguments: object) -> Any:
+    """Run a part in a process of its own, with the environment of a worker."""
+    command = [sys.executable, __file__, "--part", *map(str, arguments)]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | WORKER_ENVIRONMENT
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# overhead and speed-up
+
+
+def overhead(folder: Path, quick: bool) -> dict[str, float]:
+    """The best of several turns each, because other work on the machine only ever adds."""
+    job = prepared(folder / "overhead", frames=4 if quick else 16, side=512 if quick else 1024, unit=512)
+    part("motion", job)  # restoration needs all of it, whoever is being timed
+    best = dict.fromkeys(("bare", "one", "two"), np.inf)
+    for _ in range(2 if quick else 3):
+        for name, workers in (("bare", 0), ("one", 1), ("two", 2)):
+            best[name] = min(best[name], part("units", job, workers))
+    return {"overhead_ratio": best["one"] / best["bare"], "two_worker_speedup": best["one"] / best["two"]}
+
+
+def prepared(folder: Path, *, frames: int, side: int, unit: int, window: int = 256) -> Path:
+    """A job with its archive, run laid out."""
+    folder.mkdir()
+    np.save(folder / "pan.npy", pan(frames, side, side)[0].astype(np.uint16) * 16)
+    told = {
+        "archive": str(folder / "archive"),
+        "sources": [{"path": str(folder / "pan.npy"), "exposure_fraction": 0.75}],
+        "tiling": {"window": window, "chunk": min(window, 256), "shard": unit, "unit": unit, "frames": 2},
+    }
+    (folder / "job.json").write_text(json.dumps(told))
+    job = parse_job(told)
+    (outcome,) = work.plan(job, work.ingest(job))
+    assert outcome.plan is not None
+    store = Archive.open(job.archive).sequence(outcome.plan.sequence)
+    store.create_run(outcome.plan.run, work.run_spec(outcome.plan, store, job))
+    return folder / "job.json"
+
+
+def tasks_of(job: JobConfig) -> list[list[Task]]:
+    """Every unit of a job's one sequence, finished or not, stage by stage."""
+    (outcome,) = work.plan(job, work.ingest(job))
+    plan = outcome.plan
+    assert plan is not None
+    store = Archive.open(job.archive).sequence(plan.sequence)
+    return [[Task(job.archive, plan.sequence, plan.run, u) for u in units(plan, store, s)] for s in STAGES]
+
+
+def all_motion(path: str) -> None:
+    """Compute the first stage."""
+    for task in tasks_of(parse_job(json.loads(Path(path).read_text())))[0]:
+        run_unit(task)
+
+
+def time_units(path: str, workers: str) -> float:
+    """Wall seconds for all units; kernels are loaded before."""
+    job = parse_job(json.loads(Path(path).read_text()))
+    stages = tasks_of(job)
+    ledger = Archive.open(job.archive).sequence(stages[0][0].sequence).run(stages[0][0].run).ledger()
+    if workers == "0":
+        for stage in stages:
+            run_unit(stage[0])
+        began = time.perf_counter()
+        for stage in stages:
+            for task in stage:
+                run_unit(task)
+        return time.perf_counter() - began
+    with connect(Cluster(kind="local", workers=int(workers)), memory=2**31) as client:
+        for stage in stages:
+            run_tasks(stage[:1] * 2 * int(workers), client=client, done=lambda task, record: None)
+        began = time.perf_counter()
+        for stage in stages:
+            run_tasks(stage, client=client, done=lambda task, record: ledger.append(record))
+        return time.perf_counter() - began
+
+
+# cost and memory of a million units
+
+
+SETTLED = 8000  # units after which Dask's bounded logs are full
+
+
+def million(folder: Path, quick: bool) -> dict[str, float]:
+    cpu, growth = part("noop", 20_000 if quick else 100_000)
+    return {"cpu_ms_per_unit": cpu, "million_growth_mb": growth}
+
+
+def noop(task: Task) -> dict[str, Any]:
+    """A unit that does nothing and tells as much of it as a real one."""
+    shards = {
+        f"{name}/c/{task.unit.t0}/0/1/2": "0" * 64 for name in ("0", "1", "quality/weight", "quality/reason")
+    }
+    return {"key": task.unit.key, "stage": "restore", "shards": shards, "host": "here", "seconds": 0.0}
+
+
+def noop_units(count: str) -> tuple[float, float]:
+    """(CPU ms a unit, growth in MB a million units), from a fifth of them on."""
+    total = int(count)
+    marks: list[tuple[int, float, float]] = []
+    done = 0
+
+    def mark(task: Task, record: dict[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        if done % (total // 5) == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            marks.append((done, time.process_time(), pages * PAGE))
+
+    def stream() -> Iterator[Task]:
+        for t in range(total):
+            unit = Unit("restore", t, t + 1, Box(0, 1024, 0, 1024), f"{t:064x}")
+            yield Task("/some/archive", "sequence", "run-0123456789ab", unit)
+
+    with connect(Cluster(kind="local", workers=1), memory=2**31) as client:
+        run_tasks(stream(), client=client, done=mark, work=noop)
+    (first, began, small) = next(row for row in marks if row[0] >= SETTLED or row is marks[-2])
+    (last, ended, large) = marks[-1]
+    return (ended - began) / (last - first) * 1e3, (large - small) / (last - first) * 1e6
+
+
+# memory against map_overlap
+
+
+def memory(folder: Path, quick: bool) -> dict[str, float]:
+    import zarr
+
+    side = 8192 if quick else 16384
+    shards = {"shards": (1024, 1024), "chunks": (256, 256)}
+    array = zarr.create_array(folder / "big.zarr", shape=(side, side), dtype="uint16", **shards)
+    rng = np.random.default_rng(0)
+    for y in range(0, side, 1024):
+        array[y : y + 1024] = rng.integers(0, 4096, (1024, side), np.uint16)
+    ours, theirs = (
+        part("filter", kind, folder / "big.zarr", folder / f"{kind}.zarr") for kind in ("ours", "theirs")
+    )
+    same = np.array_equal(
+        *(zarr.open_array(folder / f"{kind}.zarr", mode="r")[:2048] for kind in ("ours", "theirs"))
+    )
+    if not same:
+        raise SystemExit("ours and map_overlap differ")
+    return {"memory_vs_map_overlap": ours / theirs}
+
+
+HALO = 32
+
+
+def smooth(block: np.ndarray) -> np.ndarray:
+    """Something with a halo and the appetite of a real filter."""
+    from scipy.ndimage import uniform_filter
+
+    return uniform_filter(block.astype(np.float32), 2 * HALO + 1)
+
+
+def filter_part(path: str, target: str, y: int, x: int) -> int:
+    """One block that reads its halo from the store; returns the worker's peak in bytes."""
+    import zarr
+
+    source = zarr.open_array(path, mode="r")
+    side = source.shape[0]
+    a, b = max(0, y - HALO), max(0, x - HALO)
+    block = smooth(source[a : min(side, y + 1024 + HALO), b : min(side, x + 1024 + HALO)])
+    zarr.open_array(target, mode="r+")[y : y + 1024, x : x + 1024] = block[
+        y - a : y - a + 1024, x - b : x - b + 1024
+    ]
+    return peak_memory()
+
+
+def warmed() -> int:
+    """The worker's peak once everything is imported and one block of the work is done."""
+    import dask.array  # noqa: F401
+    import zarr  # noqa: F401
+
+    smooth(np.zeros((64, 64), np.uint16))
+    return peak_memory()
+
+
+def filter_memory(kind: str, path: str, target: str) -> int:
+    """Peak bytes of the one worker, above what it had before."""
+    import dask.array as da
+    import zarr
+
+    source = zarr.open_array(path, mode="r")
+    out = zarr.create_array(
+        target, shape=source.shape, dtype="float32", shards=(1024, 1024), chunks=(256, 256)
+    )
+    with connect(Cluster(kind="local", workers=1), memory=6 * 2**30) as client:
+        before = client.submit(warmed).result()
+        if kind == "ours":
+            for y in range(0, source.shape[0], 1024):
+                row = [
+                    client.submit(filter_part, path, target, y, x) for x in range(0, source.shape[1], 1024)
+                ]
+                client.gather(row)
+        else:
+            image = da.from_zarr(path, chunks=(1024, 1024))
+            image.map_overlap(smooth, depth=HALO, boundary="reflect", dtype=np.float32).store(out, lock=False)
+        return int(client.submit(peak_memory, pure=False).result() - before)
+
+
+# against the pipeline people write today
+
+
+def naive(folder: Path, quick: bool) -> dict[str, float]:
+    side = 512 if quick else 2048
+    ours, gain = part("ours", folder / "naive", 4 if quick else 64, side)
+    theirs, other = part("theirs", 512)
+    return {"speedup_vs_naive": theirs / ours, "ours_s_per_mp": ours, "naive_s_per_mp": theirs,
+            "gain_ours_db": gain, "gain_naive_db": other}  # fmt: skip
+
+
+def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    cut = (..., slice(32, -32), slice(32, -32))
+    error = np.mean((image[cut].astype(np.float64) - truth[cut].astype(np.float64)) ** 2)
+    return float(10 * np.log10((255 * 16) ** 2 / error))
+
+
+def our_seconds(folder: str, frames: str, side: str) -> tuple[float, float]:
+    """(wall seconds a megapixel of all stages, survey to publication, kernels loaded; gain in dB)."""
+    count, size = int(frames), int(side)
+    blurred, truth = (part_.astype(np.uint16) * 16 for part_ in pan(min(count, 8), size, size))
+    source = np.concatenate([blurred] * (count // len(blurred)))
+    Path(folder).mkdir(exist_ok=True)
+    np.save(Path(folder) / "clip.npy", source)
+    told = {"archive": str(Path(folder) / "archive"), "cluster": {"kind": "serial"},
+            "sources": [{"path": str(Path(folder) / "clip.npy"), "exposure_fraction": 0.75}]}  # fmt: skip
+    job = parse_job(told)
+    from deblur.probe import seconds_per_megapixel
+
+    seconds_per_megapixel()
+    began = time.perf_counter()
+    (outcome,) = work.run(job)
+    seconds = time.perf_counter() - began
+    assert outcome.plan is not None
+    pixels = Archive.open(job.archive).sequence("clip").run(outcome.plan.run).read("0", 0, len(truth))
+    gain = psnr(pixels, truth) - psnr(blurred, truth)
+    return seconds / (count * size * size / 1e6), gain
+
+
+def naive_seconds(side: str) -> tuple[float, float]:
+    """The same for a graph of map_overlap calls, on four frames."""
+    import dask
+    import dask.array as da
+    from scipy.ndimage import sobel as scipy_sobel
+    from skimage.registration import optical_flow_ilk
+    from skimage.restoration import richardson_lucy
+
+    size = int(side)
+    blurred, truth = pan(4, size, size)
+    frames = da.from_array(blurred[:, 0].astype(np.float32) / 255, chunks=(4, 512, 512))
+
+    def pipeline(block: np.ndarray) -> np.ndarray:
+        out = np.empty_like(block)
+        for t, frame in enumerate(block):
+            np.hypot(scipy_sobel(frame, 0), scipy_sobel(frame, 1))
+            other = block[t + 1] if t + 1 < len(block) else block[t - 1]
+            flow = optical_flow_ilk(frame, other, radius=7)
+            length = max(1, round(float(np.hypot(*np.median(flow, (1, 2)))) * 0.75))
+            psf = np.full((1, length), 1 / length, np.float32)
+            out[t] = richardson_lucy(frame, psf, num_iter=30)
+        return out
+
+    began = time.perf_counter()
+    with dask.config.set(scheduler="synchronous"):
+        found = frames.map_overlap(
+            pipeline, depth=(0, 32, 32), boundary="reflect", dtype=np.float32
+        ).compute()
+    seconds = time.perf_counter() - began
+    gain = psnr(found[:, None] * 255 * 16, truth * 16.0) - psnr(blurred * 16.0, truth * 16.0)
+    return seconds / (4 * size * size / 1e6), gain
+
+
+# a finished run, asked for again
+
+
+def restart(folder: Path, quick: bool) -> dict[str, float]:
+    """Two frames in a great many units; the ledger says that all are done."""
+    job = prepared(folder / "restart", frames=2, side=(32 if quick else 224) * 64, unit=64, window=64)
+    config = parse_job(json.loads(job.read_text()))
+    stages = tasks_of(config)
+    run = Archive.open(config.archive).sequence(stages[0][0].sequence).run(stages[0][0].run)
+    lines = (json.dumps(noop(task) | {"status": "done", "at": 1.0}) for stage in stages for task in stage)
+    pyramid = json.dumps({"key": "pyramid", "stage": "pyramid", "shards": {}})
+    (run.units_folder / "all.jsonl").write_text("\n".join([*lines, pyramid, ""]))
+    count = sum(map(len, stages))
+    seconds, grown = part("restart", job)
+    return {"restart_units": count, "restart_seconds": seconds, "restart_mb": grown}
+
+
+def restart_seconds(path: str) -> tuple[float, float]:
+    job = parse_job(json.loads(Path(path).read_text()))
+    before = peak_memory()
+    began = time.perf_counter()
+    (outcome,) = work.compute(job, work.plan(job, work.ingest(job)))
+    if outcome.computed:
+        raise SystemExit("a finished run computed something")
+    return time.perf_counter() - began, (peak_memory() - before) / 1e6
+
+
+FIGURES = {"overhead": overhead, "million": million, "memory": memory, "naive": naive, "restart": restart}
+PARTS: dict[str, Any] = {"motion": all_motion, "units": time_units, "noop": noop_units, "filter": filter_memory,
+                         "ours": our_seconds, "theirs": naive_seconds, "restart": restart_seconds}  # fmt: skip
+
+if __name__ == "__main__":
+    from tests.benchmarks import scale  # functions of __main__ would travel by value
+
+    scale.main()
