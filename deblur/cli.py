@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from deblur.commands import catalog, evidence, keeping, versions
+from deblur.commands.answers import (
+    AsJson,
+    JobFile,
+    as_setting,
+    leave,
+    leave_with,
+    print_json,
+    print_plans,
+    report_outcomes,
+)
 from deblur.errors import ConfigError, DeblurError
-
-if TYPE_CHECKING:
-    from deblur.outcome import Outcome
 
 
 class Interrupted(DeblurError):
@@ -38,8 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file; `deblur init` writes one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,7 +83,7 @@ def demo(
 
             outcomes = archive(config)
     typer.echo(show_demo(folder, outcomes))
-    _leave(outcomes)
+    leave_with(outcomes)
 
 
 @app.command()
@@ -97,7 +102,11 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
 
 
 @app.command()
-def run(job: JobFile, as_json: AsJson = False) -> None:
+def run(
+    job: JobFile,
+    until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
     from deblur.config import load_job
     from deblur.terminal import progress_bars
@@ -107,42 +116,10 @@ def run(job: JobFile, as_json: AsJson = False) -> None:
     with progress_bars(quiet=as_json) as progress, attended(progress):
         from flows.archive import archive
 
-        outcomes = archive(config)
-    _report(outcomes, as_json)
-
-
-@app.command()
-def reprocess(
-    job: JobFile,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A changed setting, as restore.iterations=20."),
-    ] = None,
-    sequence: Annotated[
-        list[str] | None, typer.Option(help="Only this sequence; may be given again.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and what would be carried over.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compute again with changed settings: a new run, with what did not change carried over by digest."""
-    from deblur import job as work
-    from deblur.config import load_job, with_settings
-    from deblur.terminal import plan_table, progress_bars
-
-    config = with_settings(load_job(job), dict(map(_setting, change or ())))
-    if dry_run:
-        outcomes = work.plan(config, work.published(config, tuple(sequence or ())), check=True)
-        _print_plans(outcomes, as_json, plan_table)
-        return
-    from flows.attended import attended
-
-    with progress_bars(quiet=as_json) as progress, attended(progress):
-        from flows.reprocess import reprocess as flow
-
-        outcomes = flow(config, tuple(sequence or ()))
-    _report(outcomes, as_json)
+        outcomes = archive(config, until)
+    report_outcomes(outcomes, as_json)
+    if any(outcome.stopped for outcome in outcomes):
+        raise Interrupted(f"stopped at {until}; run the same command again to go on")
 
 
 @app.command()
@@ -150,14 +127,18 @@ def ingest(job: JobFile, as_json: AsJson = False) -> None:
     """Read new sources into the archive, without computing anything."""
     from deblur import job as work
     from deblur.config import load_job
+    from deblur.night import with_arrivals
     from deblur.terminal import progress_bars
 
     with progress_bars(quiet=as_json) as progress:
-        found = work.ingest(load_job(job), progress=progress)
+        found = work.ingest(with_arrivals(load_job(job)), progress=progress)
     lines = [s.describe() for s in found]
-    typer.echo(json.dumps([s.dump() for s in found]) if as_json else "\n".join(lines))
+    if as_json:
+        print_json([s.dump() for s in found])
+    else:
+        typer.echo("\n".join(lines))
     broken = [text for s in found for text in s.broken]
-    _exit(broken)
+    leave(broken)
 
 
 @app.command()
@@ -165,62 +146,14 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
     """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
     from deblur import job as work
     from deblur.config import load_job
-    from deblur.terminal import plan_table, progress_bars
+    from deblur.night import with_arrivals
+    from deblur.terminal import progress_bars
 
     config = load_job(job)
     with progress_bars(quiet=as_json) as progress:
-        outcomes = work.plan(config, work.ingest(config, progress=progress), progress=progress, check=True)
-    _print_plans(outcomes, as_json, plan_table)
-
-
-@app.command()
-def status(
-    archive: Annotated[Path, typer.Argument(help="An archive's folder.")], as_json: AsJson = False
-) -> None:
-    """Sequences, runs and their states."""
-    from deblur.terminal import status_table
-    from deblur.upkeep import status as look
-
-    rows = look(archive)
-    if as_json:
-        typer.echo(json.dumps(rows))
-    else:
-        status_table(rows)
-
-
-@app.command()
-def verify(
-    archive: Annotated[Path, typer.Argument(help="An archive's folder.")],
-    sequence: Annotated[
-        list[str] | None, typer.Option(help="Only this sequence; may be given again.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check every shard of every source and run against its digest."""
-    from deblur.upkeep import verify_archive
-
-    problems = verify_archive(archive, tuple(sequence or ()))
-    if as_json:
-        typer.echo(json.dumps(problems))
-    elif not problems:
-        typer.echo("every shard is there and as it was written")
-    _exit(problems)
-
-
-@app.command()
-def export(
-    archive: Annotated[Path, typer.Argument(help="An archive's folder.")],
-    sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
-    output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
-    run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
-) -> None:
-    """Write a run's frames as ordinary files, under their original names."""
-    from deblur.terminal import progress_bars
-    from deblur.upkeep import export_run
-
-    with progress_bars() as progress:
-        count = export_run(archive, sequence, output, run=run, progress=progress)
-    typer.echo(f"{count} frames written to {output}")
+        found = work.ingest(with_arrivals(config), progress=progress)
+        outcomes = work.plan(config, found, progress=progress, check=True)
+    print_plans(outcomes, as_json)
 
 
 @app.command()
@@ -261,58 +194,37 @@ def restore(
     cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
     config = with_settings(
         parse_job({"archive": ".", "sources": [told], "cluster": cluster}, name="restore"),
-        dict(map(_setting, change or ())),
+        dict(map(as_setting, change or ())),
     )
     if is_still(config.sources[0]):
         if report is not None:
             raise ConfigError(f"--report {report}: a still has no report; leave it out")
         found = restore_picture(config.sources[0], output)
-        typer.echo(json.dumps(found) if as_json else found["line"])
+        if as_json:
+            print_json(found)
+        else:
+            typer.echo(found["line"])
         return
     with progress_bars(quiet=as_json) as progress:
         outcomes = restore_file(config, output, report=report, progress=progress)
-    _report(outcomes, as_json)
+    report_outcomes(outcomes, as_json)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE; the value as TOML where it is TOML, else as text."""
-    import tomllib
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {text}: write it as KEY=VALUE")
-    try:
-        return key.strip(), tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value
-
-
-def _print_plans(outcomes: list[Outcome], as_json: bool, table: Any) -> None:
-    if as_json:
-        typer.echo(json.dumps([outcome.dump() for outcome in outcomes]))
-    else:
-        table(outcomes)
-    _leave(outcomes)
-
-
-def _report(outcomes: list[Outcome], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([outcome.dump() for outcome in outcomes]))
-    else:
-        for outcome in outcomes:
-            typer.echo(outcome.line())
-    _leave(outcomes)
-
-
-def _leave(outcomes: list[Outcome]) -> None:
-    _exit([text for outcome in outcomes for text in outcome.faults()])
-
-
-def _exit(faults: list[str]) -> None:
-    for text in faults:
-        typer.echo(f"deblur: {text}", err=True)
-    if faults:
-        raise typer.Exit(1)
+for command in (
+    keeping.reprocess,
+    keeping.status,
+    keeping.verify,
+    keeping.export,
+    versions.diff,
+    versions.promote,
+    versions.retract,
+    versions.rollback,
+    versions.prune,
+    evidence.explain,
+    evidence.provenance,
+):
+    app.command()(command)
+app.command("list")(catalog.find)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ class Source(Section):
     )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
+    camera: str = Field(default="", description="which camera took it; the catalog finds sequences by it")
+    metadata: dict[str, str | float | bool] = Field(
+        default={}, description="whatever else the catalog should find sequences by"
+    )
 
     @model_validator(mode="after")
     def _within_a_frame(self) -> Source:
@@ -63,6 +67,25 @@ class Source(Section):
         if fraction > 1.001:
             raise ValueError(f"exposure_time × frame_rate is {fraction:.3g}, beyond 1: correct one of them")
         return self
+
+
+class Watch(Source):
+    """A place where sequences keep arriving: each match of `pattern` below `path` is one. The other fields apply to
+    all of them."""
+
+    pattern: str = Field(default="*", description="what below `path` is a sequence: a glob, as '*/*.mp4'")
+    quiet: float = Field(
+        default=300.0, ge=0, description="seconds without a change; before that it is still being written"
+    )
+
+
+class Hooks(Section):
+    """Who is told when a night failed. The report is JSON: on the command's stdin, as the webhook's body."""
+
+    command: tuple[str, ...] = Field(default=(), description="a program and its arguments")
+    webhook: str = Field(default="", description="an http(s) address; never written into any record")
+    mail: str = Field(default="", description="an address")
+    smtp: str = Field(default="localhost:25", description="host:port of the mail server")
 
 
 class MotionSettings(Section):
@@ -132,6 +155,20 @@ class Cluster(Section):
         return self
 
 
+class Publication(Section):
+    """Which finished runs readers see at once, and which wait for `deblur promote`."""
+
+    by: Literal["quality", "person"] = Field(
+        default="quality", description="'quality': runs that pass the gate; 'person': none by itself"
+    )
+    quality: float = Field(
+        default=0.0, ge=0, le=1, description="least share of pixels restored or needing nothing"
+    )
+    drop: float = Field(
+        default=0.1, ge=0, le=1, description="how much lower than the published run's that share may be"
+    )
+
+
 class JobConfig(Section):
     """A whole job.
 
@@ -141,7 +178,8 @@ class JobConfig(Section):
     """
 
     archive: str = Field(description="folder of the archive; made if it isn't there")
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
     restore: RestoreOptions = RestoreOptions()
     tiling: Tiling = Tiling()
@@ -150,6 +188,14 @@ class JobConfig(Section):
     )
     limits: Limits = Limits()
     cluster: Cluster = Cluster()
+    publish: Publication = Publication()
+    hooks: Hooks = Hooks()
+
+    @model_validator(mode="after")
+    def _something(self) -> JobConfig:
+        if not self.sources and not self.watch:
+            raise ValueError("sources: give at least 1, or a [[watch]]")
+        return self
 
     @property
     def digest(self) -> str:
@@ -167,8 +213,14 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
 # frame_rate = 25.0             # frames a second, unless the files tell
 # exposure_time = 0.01          # seconds, unless the files tell
+# camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
 # readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter
 # transfer = "auto"             # "srgb", "linear"; auto: 8-bit images are sRGB, everything else is linear
+
+# [[watch]]                     # where sequences keep arriving, each match of pattern = one; else as [[sources]]
+# path = "cameras/north"
+# pattern = "*"
+# quiet = 300                   # seconds without a change; before that it is still being written
 
 [motion]
 # method = "fast"
@@ -189,6 +241,16 @@ memory = "4 GiB"                # per worker; a plan over it is refused
 [cluster]
 kind = "local"                  # "serial"; "address" with address = "tcp://scheduler:8786"
 # workers = 4                   # default: one a core
+
+[publish]
+# by = "quality"                # "person": every run waits for `deblur promote`
+# quality = 0.0                 # least share of pixels restored or needing nothing; below it a run waits
+# drop = 0.1                    # how much lower than the published run's that share may be
+
+[hooks]                         # who is told when a night failed
+# command = ["notify", "deblur"]  # gets the report on stdin
+# webhook = "https://..."
+# mail = "keeper@example.org"
 """
 
 
@@ -208,6 +270,7 @@ def load_job(path: Path) -> JobConfig:
         update={
             "archive": _anchored(job.archive, here),
             "sources": tuple(s.model_copy(update={"path": _anchored(s.path, here)}) for s in job.sources),
+            "watch": tuple(w.model_copy(update={"path": _anchored(w.path, here)}) for w in job.watch),
         }
     )
 
@@ -255,15 +318,23 @@ def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{where}: {message} (got {error['input']!r})"
-        if not isinstance(error["input"], dict)
-        else f"{where}: {message}"
-    )
+    told = f"{where}: {message}" if where else message
+    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
 
 
 def _known() -> list[str]:
-    models = (JobConfig, Source, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    models = (
+        JobConfig,
+        Source,
+        MotionSettings,
+        RestoreOptions,
+        Tiling,
+        Limits,
+        Cluster,
+        Publication,
+        Watch,
+        Hooks,
+    )
     return [key for model in models for key in model.model_fields]
 
 

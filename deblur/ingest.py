@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
-from deblur.store import Archive, SourceStore, SourceWriter
-from deblur.store.durable import digest_of, sha256_file
+from deblur.redact import without_secrets
+from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
+from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
+from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
@@ -36,9 +38,9 @@ class Ingested:
 def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progress) -> list[Ingested]:
     """Bring one source into the archive at `path`, made if it isn't there; what it has already is left alone.
 
-    A source that has changed since becomes a new sequence beside the old one: what is ingested never
-    changes. A sequence that can't be read, or has too many broken frames, leaves the archive as it was; the
-    others of the source go on. Raises what the first met with when none could be read.
+    Of a source that grew, the new frames become a segment; one that changed becomes a new sequence beside
+    the old one: what is ingested never changes. A sequence that can't be read, or has too many broken frames,
+    leaves the archive as it was; the others of the source go on. Raises what the first met with when none could be read.
     """
     try:
         readers = open_source(source.path, order=source.order)
@@ -47,14 +49,16 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
-        found = [_attempted(Path(path), source, reader, job, progress) for reader in readers]
+        found = [item for r in readers for item in _attempted(Path(path), source, r, job, progress)]
     errors = [item.error for item in found if item.error]
     if len(errors) == len(found):
         raise errors[0]
     return found
 
 
-def _attempted(path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress) -> Ingested:
+def _attempted(
+    path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress
+) -> list[Ingested]:
     name = _name(source, reader)
     try:
         if len(reader.frames) < 2:
@@ -65,9 +69,9 @@ def _attempted(path: Path, source: Source, reader: Reader, job: JobConfig, progr
         with _undone_on_failure(path):
             return _ingest(Archive.create(path), name, source, reader, job, progress)
     except DeblurError as error:
-        return Ingested(name, error=error)
+        return [Ingested(name, error=error)]
     except OSError as error:
-        return Ingested(name, error=_unreadable(source, error))
+        return [Ingested(name, error=_unreadable(source, error))]
 
 
 def _unreadable(source: Source, error: OSError) -> ReadError:
@@ -97,15 +101,34 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
 
 def _ingest(
     archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
-) -> Ingested:
-    print_ = fingerprint(source, reader)
-    sequence, known = _place(archive, name, print_)
-    if known:
-        kept = archive.sequence(sequence).source
-        return Ingested(sequence, len(kept.frames), tuple(q.error for q in kept.quarantined))
-    with _no_empty_folder(archive.sequence(sequence).path):
-        kept, broken = _copied(archive, sequence, print_, source, reader, job, progress)
-    return Ingested(sequence, len(kept.frames), broken, True)
+) -> list[Ingested]:
+    base, chain, parts = _place(archive, name, source, reader)
+    found = [_known(store) for store in chain]
+    for number, part in enumerate(parts, len(chain) + 1):
+        sequence = segment_id(archive, base, number) if chain else base
+        told = _continued(archive, base, number, part) if chain else {}
+        own = PartReader(reader, part) if chain else reader
+        with _no_empty_folder(archive.sequence(sequence).path):
+            kept, broken = _copied(archive, sequence, told, source, own, job, progress)
+        found.append(Ingested(sequence, len(kept.frames), broken, True))
+    return found
+
+
+def _known(store: SequenceStore) -> Ingested:
+    broken = tuple(q.error for q in store.source.quarantined)
+    return Ingested(store.id, len(store.source.frames), broken)
+
+
+def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str, Any]:
+    """What a segment says of itself. The white level is the first one's, so that the light is of one measure."""
+    before = base if number == 2 else segment_id(archive, base, number - 1)
+    first = facts(archive.sequence(base))
+    return {
+        "continues": before,
+        "first": base,
+        "context": [part.lead, part.trail],
+        "largest": first["largest"],
+    }
 
 
 @contextmanager
@@ -122,7 +145,7 @@ def _no_empty_folder(path: Path) -> Iterator[None]:
 def _copied(
     archive: Archive,
     sequence: str,
-    print_: str,
+    told: dict[str, Any],
     source: Source,
     reader: Reader,
     job: JobConfig,
@@ -140,8 +163,14 @@ def _copied(
     ) as writer:
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        told = {"source": source.model_dump(mode="json"), "fingerprint": print_, "largest": copy.largest}
-        return writer.finish(metadata={"deblur": told}), tuple(copy.broken)
+        files = _paths(source, reader)
+        own = {
+            "source": without_secrets(source.model_dump(mode="json")),
+            "fingerprint": fingerprint(reader, files),
+            "largest": max(copy.largest, told.get("largest", 0.0)),
+            "modified": min(path.stat().st_mtime for path in files),
+        }
+        return writer.finish(metadata={"deblur": told | own}), tuple(copy.broken)
 
 
 class _Copy:
@@ -199,12 +228,9 @@ class _Copy:
         self._writer.quarantine(index, line)
 
 
-def fingerprint(source: Source, reader: Reader) -> str:
-    """Tells a changed source from an unchanged one without decoding it: names, sizes, times of change."""
+def _paths(source: Source, reader: Reader) -> list[Path]:
     files = [reader.file(index) for index in range(len(reader.frames))]
-    paths = [path for path in files if path is not None] or _files_of(Path(source.path))
-    stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths for stat in [path.stat()]]
-    return digest_of([reader.header.name, stats])
+    return [path for path in files if path is not None] or _files_of(Path(source.path))
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -217,13 +243,24 @@ def _name(source: Source, reader: Reader) -> str:
     return f"{source.id or file}{slash}{plane}"
 
 
-def _place(archive: Archive, name: str, print_: str) -> tuple[str, bool]:
-    """The sequence that holds this very source, or the id for a new one."""
-    version = 1
+def _place(
+    archive: Archive, name: str, source: Source, reader: Reader
+) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...]]:
+    """(the sequence that this source is, what the archive has of it, what is new); a changed source is a new one."""
+    whole = Part(0, len(reader.frames))
+    print_ = fingerprint(reader, _paths(source, reader))
+    version, latest = 1, ""
     while True:
         sequence = archive.id_of(name if version == 1 else f"{name}-{version}")
-        if not archive.sequence(sequence).source.exists:
-            return sequence, False
-        if archive.sequence(sequence).source.header.metadata["deblur"]["fingerprint"] == print_:
-            return sequence, True
-        version += 1
+        store = archive.sequence(sequence)
+        if not store.source.exists:
+            break
+        if facts(store)["fingerprint"] == print_:
+            return sequence, (store,), ()
+        version, latest = version + 1, sequence
+    if latest:
+        chain = segments(archive, latest)
+        parts = new_parts(chain, reader)
+        if parts is not None:
+            return latest, chain, parts
+    return sequence, (), (whole,)

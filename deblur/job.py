@@ -6,16 +6,17 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deblur.clusters import connect
 from deblur.config import JobConfig, Source
-from deblur.errors import DeblurError, StoreError
+from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
 from deblur.exposure import estimate_stored
 from deblur.ingest import Progress, ingest_source
@@ -32,7 +33,11 @@ from deblur.plan import (
     source_light,
     units,
 )
-from deblur.provenance import numerics_class, write_run_record
+from deblur.provenance import numerics_class
+from deblur.release import publish as publish
+from deblur.release import verify as verify
+from deblur.selection import chosen as chosen
+from deblur.selection import published as published
 from deblur.shutter import NUMERICS_VERSION as SHUTTER_VERSION
 from deblur.store import (
     Archive,
@@ -40,17 +45,21 @@ from deblur.store import (
     RunStore,
     SequenceStore,
     SourceStore,
+    held_back,
     levels_for,
-    publish_run,
-    verify_run,
 )
 from deblur.store.durable import digest_of
+from deblur.store.publish import Action
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import survey
+from deblur.types import Estimate
 from deblur.unit import Task
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+Connection = Callable[[], "AbstractContextManager[Client | None]"]
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -63,6 +72,13 @@ def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
     A job whose settings can't be right is refused before anything is read.
     """
     check_methods(job)
+    found = ingest_each(job, progress=progress)
+    raise_if_all_failed([sequence.error for sequence in found])
+    return found
+
+
+def ingest_each(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
+    """The same; a source that fails says so in its own entry, whether others do or not."""
     found: list[Sequence] = []
     for source in job.sources:
         try:
@@ -72,50 +88,69 @@ def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
                 )
         except DeblurError as error:
             found.append(Sequence("", source, error=error))
-    _raise_if_all_failed([sequence.error for sequence in found])
-    return found
-
-
-def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
-    """Sequences that the archive holds, with the job's settings for their source, or else those of their ingest."""
-    archive = Archive.open(job.archive)
-    by_path = {source.path: source for source in job.sources}
-    found = []
-    for sequence in ids or archive.sequences():
-        store = archive.sequence(sequence)
-        if not store.source.exists:
-            raise StoreError(f"{job.archive} has no sequence {sequence!r}: see `deblur status {job.archive}`")
-        told = Source.model_validate(store.source.header.metadata["deblur"]["source"])
-        found.append(Sequence(sequence, by_path.get(told.path, told), len(store.source.frames)))
     return found
 
 
 def plan(
-    job: JobConfig, sequences: list[Sequence], *, progress: Progress = silent, check: bool = False
+    job: JobConfig,
+    sequences: list[Sequence],
+    *,
+    action: Action = "publish",
+    progress: Progress = silent,
+    check: bool = False,
 ) -> list[Outcome]:
-    """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes."""
-    archive = Archive.open(job.archive)
-    outcomes = [_planned(job, archive, sequence, progress) for sequence in sequences]
-    _raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
+    """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes.
+
+    `action`: what publishing will be called; a run that a person took back is not computed for it.
+    """
+    outcomes = plan_each(job, sequences, action=action, progress=progress)
+    raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
     if not check:
         return outcomes
     from deblur.probe import seconds_per_megapixel
 
-    speed = seconds_per_megapixel(job.restore.method)
-    return [_checked(outcome, archive, job, speed) if outcome.plan else outcome for outcome in outcomes]
+    archive, speed = Archive.open(job.archive), seconds_per_megapixel(job.restore.method)
+    return [_checked(outcome, archive, job, speed) if outcome.sound else outcome for outcome in outcomes]
 
 
-def _planned(job: JobConfig, archive: Archive, sequence: Sequence, progress: Progress) -> Outcome:
+def plan_each(
+    job: JobConfig, sequences: list[Sequence], *, action: Action = "publish", progress: Progress = silent
+) -> list[Outcome]:
+    """The same, unchecked; a sequence that can't be planned says so in its own outcome."""
+    if all(sequence.error for sequence in sequences):
+        return [Outcome(sequence) for sequence in sequences]  # there may be no archive yet
+    archive = Archive.open(job.archive)
+    return [_planned(job, archive, sequence, action, progress) for sequence in sequences]
+
+
+def _planned(
+    job: JobConfig, archive: Archive, sequence: Sequence, action: Action, progress: Progress
+) -> Outcome:
     if sequence.error:
         return Outcome(sequence)
     store = archive.sequence(sequence.id)
     try:
-        ensure_survey(job, sequence.source, store, progress)
-        planned = make_plan(job, sequence.source, store)
+        source = _pinned(sequence.source, archive, store)
+        ensure_survey(job, source, store, progress)
+        planned = make_plan(job, source, store)
     except DeblurError as error:
         return Outcome(sequence, error=error)
     before = store.current()
-    return Outcome(sequence, planned, before if before != planned.run else None)
+    kept = "" if before == planned.run else held_back(store, planned.run, action=action)
+    return Outcome(sequence, planned, before if before != planned.run else None, kept=kept)
+
+
+def _pinned(source: Source, archive: Archive, store: SequenceStore) -> Source:
+    """A later segment is exposed as the first one was: published frames must not differ from their successors."""
+    told = store.source.header.metadata.get("deblur", {})
+    if "first" not in told or source.exposure_fraction is not None:
+        return source
+    before = archive.sequence(told["first"])
+    found = before.survey_attrs().get("exposure") if before.has_survey() else None
+    first = source_exposure(source, before.source, estimate=Estimate(**found) if found else None)
+    if first is None or first.per_frame:
+        return source
+    return source.model_copy(update={"exposure_fraction": first.fraction})
 
 
 def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str, float]) -> Outcome:
@@ -196,14 +231,25 @@ def _digests(rows: Iterable[list[Any]]) -> Any:
     return np.array([list(bytes.fromhex(digest_of(row))) for row in rows], np.uint8)
 
 
-def compute(job: JobConfig, outcomes: list[Outcome], *, progress: Progress = silent) -> list[Outcome]:
-    """Run the units that no ledger has yet, on the job's cluster; restoration after all motion of a sequence."""
+def compute(
+    job: JobConfig,
+    outcomes: list[Outcome],
+    *,
+    connection: Connection | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """Run the units that no ledger has yet, on the job's cluster; restoration after all motion of a sequence.
+
+    `connection`: to a cluster that several calls share. `stop`: asked before each unit; once it says so, what has
+    begun is finished and the rest is left to the next call.
+    """
     archive = Archive.open(job.archive)
     ready = [outcome for outcome in outcomes if outcome.sound]
     if not any(_left(outcome, archive, job) for outcome in ready):
         return outcomes
-    with connect(job.cluster, memory=job.limits.memory) as client:
-        return [_computed(o, archive, job, client, progress) if o.sound else o for o in outcomes]
+    with connection() if connection else connect(job.cluster, memory=job.limits.memory) as client:
+        return [_computed(o, archive, job, client, stop, progress) if o.sound else o for o in outcomes]
 
 
 def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
@@ -214,12 +260,17 @@ def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
 
 
 def _computed(
-    outcome: Outcome, archive: Archive, job: JobConfig, client: Client | None, progress: Progress
+    outcome: Outcome,
+    archive: Archive,
+    job: JobConfig,
+    client: Client | None,
+    stop: Callable[[], bool],
+    progress: Progress,
 ) -> Outcome:
     planned = outcome.plan
     assert planned is not None
     store = archive.sequence(planned.sequence)
-    began, computed, carried = time.monotonic(), 0, 0
+    began, computed, carried, left = time.monotonic(), 0, 0, 0
     failures: list[Failure] = []
     try:
         with store.lease().held():
@@ -239,8 +290,13 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                failures += run_tasks(tasks, client=client, done=record)
-            if not failures and not run.sealed:
+                given = takewhile(lambda _: not stop(), tasks)
+                failed = run_tasks(given, client=client, done=record)
+                failures += failed
+                left = total - done - len(failed)
+                if left:
+                    break
+            if not failures and not left and not run.sealed:
                 ledger.append({"key": "pyramid", "stage": "pyramid", "shards": run.finish_pyramid()})
     except DeblurError as error:
         return replace(outcome, error=error)
@@ -249,6 +305,7 @@ def _computed(
         computed=computed,
         carried=carried,
         failures=tuple(failures),
+        stopped=f"stopped in time with {left} {stage} units left: the next run goes on" if left else "",
         seconds=outcome.seconds + time.monotonic() - began,
     )
 
@@ -302,61 +359,13 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
     )
 
 
-def verify(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
-    """Check every shard of the runs that were computed against their ledgers."""
-    archive = Archive.open(job.archive)
-    return [_verified(outcome, archive) if outcome.sound else outcome for outcome in outcomes]
-
-
-def _verified(outcome: Outcome, archive: Archive) -> Outcome:
-    assert outcome.plan is not None
-    store = archive.sequence(outcome.plan.sequence)
-    if store.current() == outcome.plan.run:
-        return outcome  # verified before it was published; a night with nothing new reads nothing
-    return replace(outcome, problems=tuple(map(str, verify_run(store.run(outcome.plan.run)))))
-
-
-def publish(job: JobConfig, outcomes: list[Outcome]) -> list[Outcome]:
-    """Write the run record and switch `current.json` to the run, for runs that passed."""
-    archive = Archive.open(job.archive)
-    return [_published(outcome, archive, job) if outcome.sound else outcome for outcome in outcomes]
-
-
-def _published(outcome: Outcome, archive: Archive, job: JobConfig) -> Outcome:
-    assert outcome.plan is not None
-    store = archive.sequence(outcome.plan.sequence)
-    if store.current() == outcome.plan.run:
-        return replace(outcome, published=True)
-    try:
-        with store.lease().held() as lease:
-            done = store.run(outcome.plan.run)
-            _record(done, store, job, outcome.parent)
-            publish_run(store, done, lease.token or 0)
-    except DeblurError as error:
-        return replace(outcome, error=error)
-    return replace(outcome, published=True)
-
-
-def _record(done: RunStore, store: SequenceStore, job: JobConfig, parent: str | None) -> None:
-    units_done = done.ledger().finished().values()
-    write_run_record(
-        done,
-        source=store.source,
-        given=job.model_dump(mode="json"),
-        began=min(record.get("began", time.time()) for record in units_done),
-        ended=time.time(),
-        parent=store.run(parent) if parent else None,
-        survey=store.survey_digest(),
-    )
-
-
 def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
     """The whole job, without an orchestrator."""
     outcomes = plan(job, ingest(job, progress=progress), progress=progress)
     return publish(job, verify(job, compute(job, outcomes, progress=progress)))
 
 
-def _raise_if_all_failed(errors: list[DeblurError | None]) -> None:
+def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
     """One failure as it is; several as one line, of their common kind."""
     failed = list({str(error): error for error in errors if error}.values())
     if not errors or not all(errors):

@@ -45,6 +45,8 @@ class Outcome:
     """What became of one sequence so far.
 
     `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
+    `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person; `stopped`: what is
+    left because the time was over.
     """
 
     sequence: Sequence
@@ -59,10 +61,14 @@ class Outcome:
     problems: tuple[str, ...] = ()
     error: DeblurError | None = None
     published: bool = False
+    kept: str = ""
+    waiting: str = ""
+    stopped: str = ""
 
     @property
     def sound(self) -> bool:
-        return self.plan is not None and not (self.error or self.failures or self.problems)
+        undone = self.error or self.failures or self.problems or self.kept or self.stopped
+        return self.plan is not None and not undone
 
     def faults(self) -> list[str]:
         """Everything that was left undone, a line each; a quarantined frame by the run that met it."""
@@ -72,9 +78,14 @@ class Outcome:
 
     def line(self) -> str:
         """One line for a person."""
+        if self.kept or self.stopped:
+            name = self.sequence.id or self.sequence.source.path
+            return f"{name}: {'left as it is: ' if self.kept else ''}{self.kept or self.stopped}"
         if self.plan is None or self.error:
             return f"{self.sequence.id or self.sequence.source.path}: failed"
         state = "published" if self.published else "not published"
+        if self.waiting:
+            state = f"waits for a person, {self.waiting}"
         done = f"{self.computed} units computed" + (f", {self.carried} carried over" if self.carried else "")
         return f"{self.plan.sequence}: {self.plan.run} {state}, {self.plan.shape[0]} frames, {done}, {self.seconds:.1f} s"
 
@@ -85,7 +96,17 @@ class Outcome:
             told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
             told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
         counts = {
-            name: getattr(self, name) for name in ("missing", "carried", "computed", "seconds", "published")
+            name: getattr(self, name)
+            for name in (
+                "missing",
+                "carried",
+                "computed",
+                "seconds",
+                "published",
+                "kept",
+                "waiting",
+                "stopped",
+            )
         }
         return told | counts | {"parent": self.parent, "faults": self.faults()}
 

@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from deblur.errors import StoreError
+from deblur.redact import without_secrets
 from deblur.store.durable import canonical, digest_of, sha256_file, write_json
 from deblur.store.run import RunStore
 from deblur.store.source import SourceStore
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 TERMS = "https://w3id.org/ro/terms/workflow-run/context"
+CRATE = "ro-crate-metadata.json"
 HOME = "https://github.com/deblur/deblur"
 PACKAGES = (
     *("numpy", "scipy", "numba", "llvmlite", "zarr", "numcodecs", "dask", "distributed", "prefect"),
@@ -109,11 +111,17 @@ def commit() -> str | None:
         return None
 
 
+def has_record(run: RunStore) -> bool:
+    """Whether a run's record is written, which happens once: when it is complete and verified."""
+    return (run.path / CRATE).is_file()
+
+
 def write_run_record(
     run: RunStore,
     *,
     source: SourceStore,
     given: Mapping[str, Any],
+    origins: Mapping[str, str] | None = None,
     began: float,
     ended: float,
     parent: RunStore | None = None,
@@ -124,7 +132,8 @@ def write_run_record(
 ) -> Path:
     """Write the run's record into its store, before it is published; returns the path.
 
-    `given`: the parameters as the user gave them; the resolved ones are those the run was created with.
+    `given`: the parameters as the user gave them; the resolved ones are those the run was created with;
+    `origins`: where each of these came from. Credentials in any of it are left out.
     `began`, `ended`: seconds since 1970. `parent`: the run that this one reprocesses. `survey`: the survey's
     digest. `error`: why it failed, if it did. `command`: what was called (this process's command line by
     default). `agent`: who called it (the login name by default). Raises StoreError for values that JSON can't
@@ -134,7 +143,8 @@ def write_run_record(
         raise StoreError(f"run {run.id} is published and never changes: its record was written before")
     here = environment()
     folder = run.path / "provenance"
-    write_json(folder / "parameters.json", {"given": dict(given), "resolved": dict(run.parameters)})
+    told = {"given": without_secrets(dict(given)), "resolved": dict(run.parameters)}
+    write_json(folder / "parameters.json", told | ({"origins": dict(origins)} if origins else {}))
     write_json(folder / "environment.json", here)
     crate = _crate(run, source)
     tool = _software(crate, here)
@@ -144,7 +154,9 @@ def write_run_record(
         uuid.uuid4().urn,
         "CreateAction",
         name=f"deblur run {run.id}",
-        description=" ".join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]),
+        description=without_secrets(
+            " ".join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]])
+        ),
         startTime=_iso(began),
         endTime=_iso(ended),
         instrument=tool,
@@ -153,12 +165,12 @@ def write_run_record(
         result=_results(crate, run),
         environment=[_value(crate, f"#env-{k}", k, v) for k, v in here["settings"].items()],
         actionStatus="http://schema.org/" + ("FailedActionStatus" if error else "CompletedActionStatus"),
-        error=error,
+        error=without_secrets(error),
     )
     crate.root_dataset["mentions"] = [action, inputs[0]]
     if parent is not None:
         crate.root_dataset["isBasedOn"] = _parent(crate, parent)
-    path = run.path / "ro-crate-metadata.json"
+    path = run.path / CRATE
     write_json(path, crate.metadata.generate())
     return path
 
@@ -319,8 +331,9 @@ def _iso(at: float) -> str:
 
 def _settings() -> dict[str, str]:
     found = {key: value for key, value in os.environ.items() if key.startswith(SETTINGS)}
+    hidden = ("KEY", "TOKEN", "PASS", "SECRET")
     return {
-        key: found[key] for key in sorted(found) if not any(word in key for word in ("KEY", "TOKEN", "PASS"))
+        key: without_secrets(found[key]) for key in sorted(found) if not any(word in key for word in hidden)
     }
 
 

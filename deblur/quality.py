@@ -24,16 +24,18 @@ class Gate:
     as a share of what was changed there: half trust, falling with the cube. Where the path is right a small rest
     explains a large change (on real frames 5 to 20 %). `floor`: least noise. `overshoot`: beyond the source's local
     range, as a fraction of it, both as square roots; `margin`: the same fraction, to which overshoot is held;
-    `radius`: of what is local, in pixels. `white`: light from which on a sensor may have clipped.
+    `radius`: of what is local, in pixels; `soft`: side of the square over which weights fade: a hole's rim would show as an
+    outline. `white`: light from which on a sensor may have clipped.
     """
 
     path: tuple[float, float] = (1.5, 0.5)
     consistency: tuple[float, float] = (2.0, 8.0)
     residual: float = 0.35
     overshoot: tuple[float, float] = (0.25, 0.75)
-    margin: float = 0.25
+    margin: float = 0.1
     floor: float = 0.004
     radius: int = 4
+    soft: int = 9
     white: float = 0.996
 
 
@@ -94,7 +96,7 @@ def gate(
         reason[factor < least] = name
         np.minimum(least, factor, out=least)
         weight *= factor
-    weight = np.minimum(weight, uniform_filter(weight, 3, mode="nearest"))  # soft edges that only take away
+    weight = np.minimum(weight, uniform_filter(weight, rules.soft, mode="nearest"))  # only takes away
     weight[weight < 1 / 64] = 0
     clipped = clipped_at(blurred, rules)
     weight[clipped], reason[clipped] = 0, Reason.SATURATED

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -21,9 +22,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from deblur.catalog import RunRow, SequenceRow
 from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
+from deblur.versions import Difference
 
 
 @contextmanager
@@ -94,6 +97,57 @@ def status_table(rows: Sequence[dict[str, Any]]) -> None:
     """Sequences and runs, a row a run."""
     names = {"units": "units done", "weight": "mean weight"}
     _print([{names.get(key, key): str(value) for key, value in row.items()} for row in rows])
+
+
+def story_lines(groups: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Groups of values, and groups within them, as indented lines."""
+    for key, value in groups.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}"
+            yield from story_lines(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield f"{indent}{key}: {shown}"
+
+
+def catalog_table(rows: Sequence[SequenceRow] | Sequence[RunRow]) -> None:
+    """Rows of the catalog, the columns that people look for."""
+    _print([_catalog_row(row) for row in rows])
+
+
+def _catalog_row(row: SequenceRow | RunRow) -> dict[str, str]:
+    figures = {"quality": f"{row.quality:.3f}", "weight": f"{row.weight:.3f}"} if row.ended else {}
+    judged = {"quality": "", "weight": ""} | figures
+    if isinstance(row, RunRow):
+        return {"sequence": row.sequence, "run": row.id, "state": row.error or row.state, **judged}
+    size = f"{row.width}×{row.height}" if row.width else ""
+    seen = {"id": row.id, "camera": row.camera, "time": moment(row.time), "frames": str(row.frames)}
+    return {**seen, "size": size, "state": row.error or row.state, **judged}
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date and time in UTC; empty for 0."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def difference_table(difference: Difference) -> None:
+    """What differs between two runs: settings first, then a row a frame."""
+    first, second = difference.runs
+    for key, (a, b) in difference.parameters.items():
+        print(f"{key}: {a} → {b}")
+    _print(
+        [
+            {
+                "frame": frame.name,
+                "changed": f"{frame.changed:.2%}",
+                "largest": f"{frame.largest:g}",
+                "rms": f"{frame.rms:.3%}",
+                f"quality {first} → {second}": f"{frame.quality[0]:.3f} → {frame.quality[1]:.3f}",
+                "weight": f"{frame.weight[0]:.3f} → {frame.weight[1]:.3f}",
+            }
+            for frame in difference.frames
+        ]
+    )
 
 
 def size(count: float) -> str:

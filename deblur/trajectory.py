@@ -6,7 +6,7 @@ between, so the path during each exposure may be a third longer or shorter, and 
 How far the view moved from frame to frame (the optical flow), and by how much two neighbours' paths differ: if
 `here` was blurred along p and `there` along q, then `here` blurred along q looks like `there` (brought here)
 blurred along p. Blurring commutes, so neither needs to be sharp and no prior on images is needed. (Comparing two
-blurred images by blurring each with the other's kernel: Portz, Zhang & Jiang 2012, doi:10.1109/CVPR.2012.6247807.)
+blurred images by blurring each with the other's kernel: Portz, Zhang & Jiang 2012, doi:10.1109/CVPR.2012.6247871.)
 
 Through these measurements goes the smoothest trajectory, the one of least acceleration. It gives each frame's path
 and bend as fixed linear combinations of what was measured at its neighbours.

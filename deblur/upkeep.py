@@ -9,8 +9,9 @@ from typing import Any
 from deblur.catalog import Catalog
 from deblur.errors import StoreError
 from deblur.ingest import Progress
+from deblur.integrity import find_damage
 from deblur.io.export import export_frames
-from deblur.store import Archive, SequenceStore, verify_run, verify_source
+from deblur.store import Archive
 
 
 def status(path: str | Path) -> list[dict[str, Any]]:
@@ -24,57 +25,19 @@ def status(path: str | Path) -> list[dict[str, Any]]:
         common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
         own = [run for run in runs if run.sequence == sequence.id]
         if not own:
-            waiting = {
-                "run": "",
-                "state": sequence.error or "waiting",
-                "units": 0,
-                "weight": "",
-                "published": "",
-            }
-            rows.append(common | waiting)
+            waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
+            rows.append(common | waiting | {"quality": "", "weight": ""})
         for run in own:
-            complete = run.expected > 0 and run.shards == run.expected
-            state = run.error or ("sealed" if run.sealed else "complete" if complete else "unfinished")
-            shown = {
-                "run": run.id,
-                "state": state,
-                "units": run.units,
-                "published": "yes" if run.published else "no",
-            }
-            rows.append(common | shown | {"weight": _mean_weight(archive.sequence(sequence.id), run.id)})
+            shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
+            known = not run.error and run.state != "unfinished"
+            figures = {"quality": run.quality, "weight": run.weight}
+            rows.append(common | shown | {k: f"{v:.2f}" if known else "" for k, v in figures.items()})
     return rows
-
-
-def frame_records(store: SequenceStore, run: str) -> dict[int, dict[str, Any]]:
-    """What restoration recorded of each frame, {frame: record}; means over a frame's units where it had several."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    for record in store.run(run).ledger().finished().values():
-        for frame in record.get("quality", ()):
-            found.setdefault(frame["frame"], []).append(frame)
-    return {
-        t: parts[0] | {"weight": sum(p["weight"] for p in parts) / len(parts)}
-        for t, parts in sorted(found.items())
-    }
-
-
-def _mean_weight(store: SequenceStore, run: str) -> str:
-    weights = [record["weight"] for record in frame_records(store, run).values()]
-    return f"{sum(weights) / len(weights):.2f}" if weights else ""
 
 
 def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[str]:
     """Check every shard of every source and run; a line a problem, none when all is well."""
-    archive = Archive.open(path)
-    unknown = sorted(set(sequences) - set(archive.sequences()))
-    if unknown:
-        raise StoreError(f"{path} has no sequence {unknown[0]!r}: see `deblur status {path}`")
-    problems = []
-    for sequence in sequences or archive.sequences():
-        store = archive.sequence(sequence)
-        problems += [f"{sequence} source: {problem}" for problem in verify_source(store.source)]
-        for run in store.runs():
-            problems += [f"{sequence} {run}: {problem}" for problem in verify_run(store.run(run))]
-    return problems
+    return [str(damage) for damage in find_damage(Archive.open(path), sequences)]
 
 
 def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
@@ -91,12 +54,14 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
             f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
         )
     pixels = store.run(chosen)
-    frames = store.source.frames
+    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
+    last = len(store.source.frames) - trail  # a segment's context frames are another one's
+    frames = store.source.frames[lead:last]
 
     def stream() -> Iterator[Any]:
-        for t in range(len(frames)):
+        for t in range(lead, last):
             yield pixels.read("0", t, t + 1)[0]
-            progress(f"export {sequence}", t + 1, len(frames))
+            progress(f"export {sequence}", t + 1 - lead, len(frames))
 
     export_frames(
         stream(),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deblur.catalog import Catalog, cache_folder
+from deblur.catalog import Catalog, SequenceRow, cache_folder
+from deblur.errors import ConfigError
 from deblur.store import Archive, RunSpec, SourceStore, publish_run
+from deblur.tables import write_table
 from deblur.tiling import Box
 from deblur.types import FrameInfo, SequenceHeader
+from tests.small import command
 
 SPEC = RunSpec((2, 1, 8, 8), "uint8", 2, 8, chunk=8, parameters={"window": 8})
 
@@ -65,7 +69,7 @@ def test_it_finds_sequences_and_runs(archive: Archive) -> None:
     assert day.digest == archive.sequence("day").source.digest
     assert night.current == ""
     (found,) = catalog.runs()
-    assert (found.sequence, found.id, found.published, found.sealed) == ("day", "first", True, True)
+    assert (found.sequence, found.id, found.published, found.state) == ("day", "first", True, "published")
     assert found.shards == found.expected > 0
     assert found.parameters == '{"window":8}'
 
@@ -121,7 +125,7 @@ def test_a_damaged_sequence_does_not_hide_the_others(archive: Archive) -> None:
     catalog = Catalog(archive)
     day, night = catalog.sequences()
     assert "damaged" in day.error
-    assert replace(day, error="") == type(day)(id="day")
+    assert day._replace(error="") == type(day)(id="day")
     assert night.error == ""
     (broken,) = catalog.runs()
     assert "no run" in broken.error
@@ -133,3 +137,66 @@ def test_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert cache_folder() == tmp_path / "deblur"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "deblur"
+
+
+def test_it_finds_by_condition_and_pages(archive: Archive) -> None:
+    run(archive, "day")
+    catalog = Catalog(archive)
+    assert catalog.ids(where="state = 'published' and frames = 2") == ("day",)
+    assert [row.id for row in catalog.sequences(where="state = 'new'")] == [archive.id_of("night 1")]
+    assert [row.id for row in catalog.sequences(limit=1)] == ["day"]
+    assert catalog.ids() == tuple(row.id for row in catalog.sequences())
+    assert catalog.ids(where="state in ('new') or ended > 2020-01-01") == catalog.ids()
+
+
+def test_camera_time_and_metadata_come_from_the_source(tmp_path: Path) -> None:
+    archive = Archive.create(tmp_path / "archive")
+    told = {"source": {"path": "/x", "camera": "north", "metadata": {"lens": 35}}, "modified": 12.0}
+    for name, first, created in (("a", 1.7e9, None), ("b", 0.04, "2026-01-01T00:00:00Z"), ("c", None, None)):
+        sequence = archive.sequence(name)
+        header = SequenceHeader(name, (1, 8, 8), "uint8", ("grey",), metadata={"created": created})
+        infos = [FrameInfo("0", first), FrameInfo("1")]
+        with SourceStore.create(sequence.source.path, header, infos, chunk=8, shard_size=8) as w:
+            w.write(0, np.zeros((2, 1, 8, 8), np.uint8))
+            w.finish(metadata={"deblur": told})
+    rows = Catalog(archive).sequences(where="camera = 'north' and meta.lens = 35")
+    assert [row.time for row in rows] == [1.7e9, 1767225600.0, 12.0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_table_says_what_the_rows_say(archive: Archive, tmp_path: Path, suffix: str) -> None:
+    rows = Catalog(archive).sequences()
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    write_table(path, rows, SequenceRow._fields)
+    if suffix == ".csv":
+        with path.open(newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [one["id"] for one in found] == [row.id for row in rows]
+        assert found[0]["digest"] == rows[0].digest
+    else:
+        found = (
+            parquet.read_table(path).to_pylist()
+            if suffix == ".parquet"
+            else [json.loads(line) for line in path.read_text().splitlines()]
+        )
+        assert found == [row._asdict() for row in rows]
+    with pytest.raises(ConfigError, match=r"\.csv, \.parquet, \.jsonl"):
+        write_table(tmp_path / "table.xls", rows, SequenceRow._fields)
+
+
+def test_list_as_a_command(archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deblur = command(capsys)
+    said = deblur("list", archive.path, "--where", "frames = 2", "--limit", "1")
+    assert "day" in said.out
+    assert "1 of 2" in said.out
+    (told, _) = json.loads(deblur("list", archive.path, "--json").out)
+    assert (told["id"], told["state"]) == ("day", "new")
+    run(archive, "day")
+    assert json.loads(deblur("list", archive.path, "--runs", "--json").out) == []  # the index is as it was
+    (told,) = json.loads(deblur("list", archive.path, "--runs", "--refresh", "--json").out)
+    assert (told["sequence"], told["id"], told["state"]) == ("day", "first", "published")
+    assert deblur("list", archive.path, "--output", tmp_path / "t.csv").out.startswith("2 rows")
+    wrong = deblur("list", archive.path, "--where", "sharpness > 2")
+    assert (wrong.code, len(wrong.faults)) == (2, 1)

@@ -111,16 +111,16 @@ def test_ingest_then_plan_then_status(deblur: Command, tmp_path: Path) -> None:
     assert Archive.open(tmp_path / "archive").sequence("frames").runs() == ()
 
     (row,) = json.loads(deblur("status", tmp_path / "archive", "--json").out)
-    assert (row["sequence"], row["frames"], row["state"]) == ("frames", COUNT, "waiting")
+    assert (row["sequence"], row["frames"], row["state"]) == ("frames", COUNT, "not computed")
 
 
 def test_status_of_a_finished_run(deblur: Command, finished: Path) -> None:
     said = deblur("status", finished / "archive")
     assert said.code == 0
     assert "frames" in said.out
-    assert "sealed" in said.out
+    assert "published" in said.out
     (row,) = json.loads(deblur("status", finished / "archive", "--json").out)
-    assert (row["published"], row["state"], row["broken"]) == ("yes", "sealed", 0)
+    assert (row["run"][:4], row["state"], row["broken"]) == ("run-", "published", 0)
     assert 0 < float(row["weight"]) <= 1
 
 
@@ -138,7 +138,7 @@ def test_tables_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         "broken": 3,
         "run": "run-0123456789ab",
     }
-    row |= {"state": "sealed", "units": 1200, "weight": "0.50", "published": "yes"}
+    row |= {"state": "published", "units": 1200, "weight": "0.50"}
     for width in (60, 100, 200):
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich is concerned

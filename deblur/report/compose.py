@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.gradients import sobel
+from deblur.judge import frame_records
 from deblur.light import luma
 from deblur.plan import Exposure, Parameters, frame_infos
 from deblur.provenance import environment
 from deblur.report.html import FrameRow, Report, render_report
 from deblur.store import SequenceStore
 from deblur.survey import dequantise
-from deblur.upkeep import frame_records
 
 CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
 
@@ -41,7 +41,7 @@ def compose_report(
     frames = [source.read(k, k + 1)[0] for k in (t, other)]
     lumas = [luma(frame, p.light) for frame in frames]
     motion = dequantise(run.read("motion/forward", t, t + 1)[0])
-    records, noise = frame_records(store, run_id), store.survey_part("noise", 0, len(infos))
+    records, noise = frame_records(run), store.survey_part("noise", 0, len(infos))
     rows = tuple(
         _row(
             store,

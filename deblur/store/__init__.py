@@ -1,14 +1,25 @@
 """The archive on disk: sources, surveys, runs, their ledgers and leases. Zarr is imported when first used."""
 
+from deblur.store.address import find_run, find_sequence
 from deblur.store.archive import Archive, SequenceStore
 from deblur.store.durable import sha256_file
 from deblur.store.lease import Lease
 from deblur.store.ledger import Ledger
-from deblur.store.publish import history, publish_run
+from deblur.store.publish import (
+    held_back,
+    history,
+    note_pruned,
+    previous_run,
+    publish_run,
+    retract_run,
+    retracted,
+    roll_back,
+    state_of,
+)
 from deblur.store.pyramid import halve, levels_for
 from deblur.store.run import QUANTUM, RunSpec, RunStore
 from deblur.store.source import FrameRecord, QuarantinedFrame, SourceStore, SourceWriter
-from deblur.store.verify import Problem, verify_run, verify_source
+from deblur.store.verify import Problem, Sample, verify_run, verify_source
 
 __all__ = [
     "QUANTUM",
@@ -20,14 +31,24 @@ __all__ = [
     "QuarantinedFrame",
     "RunSpec",
     "RunStore",
+    "Sample",
     "SequenceStore",
     "SourceStore",
     "SourceWriter",
+    "find_run",
+    "find_sequence",
     "halve",
+    "held_back",
     "history",
     "levels_for",
+    "note_pruned",
+    "previous_run",
     "publish_run",
+    "retract_run",
+    "retracted",
+    "roll_back",
     "sha256_file",
+    "state_of",
     "verify_run",
     "verify_source",
 ]

@@ -22,6 +22,7 @@ from deblur.store.source import SourceStore
 
 FORMAT = 1
 SUFFIX = ".ome.zarr"
+REPAIR = "_repair-"  # a run in which another one's damaged units are computed again
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -163,10 +164,9 @@ class SequenceStore:
         return survey.read_survey_digest(self.survey_path)
 
     def runs(self) -> tuple[str, ...]:
-        """The ids of all runs, finished or not, sorted."""
-        return tuple(
-            sorted(path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
-        )
+        """The ids of all runs, finished or not, sorted; those in which a repair works are none."""
+        names = (path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
+        return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
 
     def run_path(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):

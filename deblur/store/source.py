@@ -1,7 +1,6 @@
 """The ingested frames of one sequence: written once, whole, then never again.
 
-A source appears under its name only when every frame, digest and line of metadata is on the disk; until then
-it is in a staging folder beside it, which nothing lists.
+A source appears under its name only when all of it is on the disk; until then it is in a staging folder beside it.
 """
 
 from __future__ import annotations
@@ -116,8 +115,13 @@ class SourceStore:
 
     @property
     def digest(self) -> str:
-        """The root digest: it fixes the header, every frame's digests and every shard's bytes."""
+        """The root digest: it fixes header, frames and every shard's bytes."""
         return str(self._meta["digest"])
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Numbers of `frames` and `quarantined`, and the first frame's `time`, without reading the lists."""
+        return self._meta.get("summary") or _summary(self.frames, self.quarantined)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -203,8 +207,7 @@ class SourceStore:
 
 
 class SourceWriter:
-    """Takes blocks of whole frames; at the end makes the source visible. Use it in a `with`, which sweeps up
-    when something fails before `finish`."""
+    """Takes blocks of whole frames; at the end makes the source visible. A `with` sweeps up after failures."""
 
     def __init__(
         self,
@@ -333,7 +336,8 @@ class SourceWriter:
 
     def _write_group(self, metadata: Mapping[str, Any]) -> None:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
-        meta = {"format": FORMAT, "header": header, "digest": _root(self.staging, header)}
+        told = {"digest": _root(self.staging, header), "summary": _summary(self._frames, self._quarantine)}
+        meta = {"format": FORMAT, "header": header, **told}
         image = ome.multiscale(
             name=self.header.name,
             paths=[PIXELS],
@@ -345,6 +349,14 @@ class SourceWriter:
         )
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image, "deblur": meta}}
         write_json(self.staging / "zarr.json", group)
+
+
+def _summary(frames: Sequence[FrameRecord], quarantined: Sequence[QuarantinedFrame]) -> dict[str, Any]:
+    return {
+        "frames": len(frames),
+        "quarantined": len(quarantined),
+        "time": frames[0].time if frames else None,
+    }
 
 
 def pixel_digest(frame: NDArray[Any]) -> str:

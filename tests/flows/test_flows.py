@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -14,13 +16,13 @@ import pytest
 
 from deblur import job as work
 from deblur.config import load_job
-from deblur.errors import DeblurError
+from deblur.deconv import METHODS
+from deblur.errors import ConfigError, DeblurError
 from deblur.outcome import Outcome
 from deblur.store import Archive
 from tests.small import COUNT, write_frames, write_job
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("ingest", "plan", "compute", "verify", "publish")
 
 
 @pytest.fixture
@@ -28,10 +30,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flows and tasks as plain functions: what they compute, without a server."""
     from flows import archive, reprocess
 
-    for name in STAGES:
-        monkeypatch.setattr(archive, name, getattr(archive, name).fn)
-    for name in STAGES[1:]:
-        monkeypatch.setattr(reprocess, name, getattr(archive, name))
+    monkeypatch.setattr(archive, "find", archive.find.fn)
+    monkeypatch.setattr(archive, "batch", archive.batch.fn)
+    monkeypatch.setattr(reprocess, "again", reprocess.again.fn)
 
 
 def test_archive_then_nothing_then_reprocess(plain: None, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_archive_then_nothing_then_reprocess(plain: None, tmp_path: Path) -> Non
     (second,) = archive.fn(job)
     assert (second.computed, second.published) == (0, True)
 
-    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 2})})
+    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 16})})
     (third,) = reprocess.fn(changed, ("frames",))
     assert third.published
     assert third.parent == first.plan.run
@@ -69,7 +70,6 @@ def test_nightly_names_the_first_fault_after_publishing_the_rest(
 ) -> None:
     from flows import archive as module
 
-    monkeypatch.setattr(module, "archive", module.archive.fn)
     write_frames(tmp_path / "frames")
     job = write_job(tmp_path)
     job.write_text(job.read_text() + '[[sources]]\npath = "nowhere"\n')
@@ -80,8 +80,8 @@ def test_nightly_names_the_first_fault_after_publishing_the_rest(
 
 def test_what_prefect_stores_of_a_run_is_plain(tmp_path: Path) -> None:
     """No pixels, no callables: parameters are a configuration and ids, and results are not kept."""
-    from flows.archive import archive, compute, ingest, nightly, plan, publish, verify
-    from flows.reprocess import on_demand, reprocess
+    from flows.archive import archive, batch, find, nightly
+    from flows.reprocess import again, on_demand, reprocess
 
     job = load_job(write_job(tmp_path))
     assert archive.serialize_parameters({"config": job})["config"]["archive"] == str(tmp_path / "archive")
@@ -90,8 +90,128 @@ def test_what_prefect_stores_of_a_run_is_plain(tmp_path: Path) -> None:
             warnings.simplefilter("error")
             assert "progress" not in flow.parameters.properties
         assert not flow.persist_result
-    assert [task.name for task in (ingest, plan, compute, verify, publish)] == list(STAGES)
-    assert not any(task.persist_result for task in (ingest, plan, compute, verify, publish))
+    assert not any(task.persist_result for task in (find, batch, again))
+    assert all(task.retries == 3 for task in (find, batch, again))
+
+
+def test_the_forms_describe_and_limit_their_fields() -> None:
+    from flows.archive import nightly
+    from flows.reprocess import on_demand
+    from flows.verify import verify
+
+    for flow in (nightly, on_demand, verify):
+        assert all(told.get("description") for told in flow.parameters.properties.values())
+    form = on_demand.parameters.properties
+    assert set(form["method"]["anyOf"][0]["enum"]) == set(METHODS)
+    assert form["iterations"]["anyOf"][0]["maximum"] == 1000
+    pattern = nightly.parameters.properties["until"]["pattern"]
+    assert all(re.fullmatch(pattern, text) for text in ("", "06:00", "23:59"))
+    assert not any(re.fullmatch(pattern, text) for text in ("6", "24:00", "06:60", "six"))
+
+
+def test_one_batch_that_fails_in_any_way_does_not_stop_the_others(
+    plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import archive as module
+
+    for name in ("a", "b"):
+        write_frames(tmp_path / name)
+    job = write_job(tmp_path, path="a")
+    told = tmp_path / "told.json"
+    program = f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"
+    text = job.read_text().replace("[tiling]", '[[sources]]\npath = "b"\nexposure_fraction = 0.75\n[tiling]')
+    job.write_text(text + f"[hooks]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
+    real = module.work.work_on
+
+    def failing(config: Any, part: Any, **shared: Any) -> Any:
+        if part[0].source.path.endswith("a"):
+            raise OSError(5, "Input/output error")
+        return real(config, part, **shared)
+
+    monkeypatch.setattr(module.work, "work_on", failing)
+    with pytest.raises(DeblurError, match="1 left undone, the first: OSError"):
+        module.nightly.fn(str(job))
+    assert Archive.open(tmp_path / "archive").sequence("b").current()
+    report = json.loads(told.read_text())
+    assert (report["state"], report["published"]) == ("failed", 1)
+    assert "Input/output error" in report["faults"][0]
+    monkeypatch.setattr(module.work, "work_on", real)
+    assert module.nightly.fn(str(job)).startswith("1 unchanged, 1 published")
+    assert module.nightly.fn(str(job)) == "2 unchanged"
+    states = [json.loads(p.read_text())["state"] for p in sorted((tmp_path / "archive" / "nights").iterdir())]
+    assert sorted(states) == ["done", "done", "failed"]
+    late = module.nightly.fn(str(job), "00:00")
+    assert late == "2 unchanged"
+
+
+def test_nothing_is_begun_after_the_deadline(
+    plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import archive as module
+
+    write_frames(tmp_path / "frames")
+    job = write_job(tmp_path)
+    monkeypatch.setattr(module.work, "deadline", lambda until: 0.0)
+    (outcome,) = module.archive.fn(load_job(job), "06:00")
+    assert outcome.line() == f"{tmp_path / 'frames'}: not begun in time"
+    assert outcome.faults() == []
+    assert module.nightly.fn(str(job), "06:00") == "1 stopped in time"
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_dead_night_is_told_by_the_next(plain: None, tmp_path: Path) -> None:
+    from flows import archive as module
+
+    write_frames(tmp_path / "frames")
+    job = write_job(tmp_path)
+    module.nightly.fn(str(job))
+    folder = tmp_path / "archive" / "nights"
+    (path,) = folder.iterdir()
+    dead = json.loads(path.read_text()) | {"id": "dead", "ended": None, "state": "running"}
+    dead["owner"]["started"] = "1"
+    (folder / "dead.json").write_text(json.dumps(dead))
+    module.nightly.fn(str(job))
+    assert json.loads((folder / "dead.json").read_text())["state"] == "crashed"
+
+
+def test_verify_finds_tells_and_mends(plain: None, tmp_path: Path) -> None:
+    from flows.archive import nightly
+    from flows.verify import verify
+
+    write_frames(tmp_path / "frames")
+    job = write_job(tmp_path)
+    nightly.fn(str(job))
+    told = tmp_path / "told.json"
+    program = f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"
+    job.write_text(job.read_text() + f"[hooks]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
+    assert verify.fn(str(job), share=0.1) == "0 problems found, 0 mended"
+    sequence = Archive.open(tmp_path / "archive").sequence("frames")
+    (sequence.run(str(sequence.current())).path / "0/c/0/0/0/0").unlink()
+    with pytest.raises(DeblurError, match="1 problems, the first: frames run-"):
+        verify.fn(str(job), share=0.1)
+    assert json.loads(told.read_text())["state"] == "damaged"
+    assert verify.fn(str(job), share=0.1, mend=True) == "1 problems found, 1 mended"
+    assert verify.fn(str(job), share=1.0) == "0 problems found, 0 mended"
+
+
+def test_on_demand_lists_or_does(plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import reprocess as module
+    from flows.archive import nightly
+    from flows.reprocess import on_demand
+
+    monkeypatch.setattr(module, "reprocess", module.reprocess.fn)
+    write_frames(tmp_path / "frames")
+    job = str(write_job(tmp_path))
+    nightly.fn(job)
+    told = on_demand.fn(job, where="quality > 0.1 and frames = 4", iterations=16, dry_run=True)
+    assert told.startswith("frames: 4 units to compute, 4 carried over, ")
+    assert len(Archive.open(tmp_path / "archive").sequence("frames").runs()) == 1
+    assert "4 units computed, 4 carried over" in on_demand.fn(job, where="quality > 0.1", iterations=16)
+    with pytest.raises(ConfigError, match="no sequence of"):
+        on_demand.fn(job, where="quality > 1")
+    nightly.fn(job)
+    assert len(Archive.open(tmp_path / "archive").sequence("frames").runs()) == 2
+    assert nightly.fn(job) == "1 unchanged"  # it has seen that a person decided
 
 
 def test_importing_the_flows_changes_nothing_that_the_user_has_set(tmp_path: Path) -> None:
@@ -146,7 +266,7 @@ def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pyte
     assert first.published
     (second,) = archive(job)
     assert (second.computed, second.published) == (0, True)
-    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 2})})
+    changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 16})})
     (third,) = reprocess(changed)
     assert (third.published, third.computed, third.carried) == (True, 4, 4)
     assert work.published(job)[0].frames == COUNT
@@ -180,7 +300,7 @@ def test_on_demand_takes_settings_as_dotted_keys(server: None, tmp_path: Path) -
     write_frames(tmp_path / "frames")
     job = str(write_job(tmp_path))
     nightly(job)
-    text = on_demand(job, {"restore.iterations": 2}, ["frames"])
+    text = on_demand(job, {"restore.iterations": 16}, ["frames"])
     assert "4 units computed, 4 carried over" in text
     state: Any = on_demand(job, {"restore.nonsense": 2}, return_state=True)
     assert state.is_failed()

@@ -1,0 +1,278 @@
+"""Is an archive as it was written, and if not: make it so again, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deblur import motion, sequence, survey
+from deblur.config import Source
+from deblur.errors import DeblurError, NumericsError, StoreError
+from deblur.execute import run_tasks
+from deblur.ingest import Progress
+from deblur.io import open_source
+from deblur.job import silent
+from deblur.plan import STAGES, Parameters, Unit
+from deblur.provenance import CRATE, numerics_class
+from deblur.store import (
+    Archive,
+    Problem,
+    RunStore,
+    Sample,
+    SequenceStore,
+    sha256_file,
+    verify_run,
+    verify_source,
+)
+from deblur.store.archive import REPAIR
+from deblur.store.arrays import ShardedArray, create_array, create_group
+from deblur.store.durable import copy_file, read_json
+from deblur.store.shards import Grid, index_of
+from deblur.store.source import PIXELS, pixel_digest
+from deblur.tiling import Box
+from deblur.unit import Task
+
+ORIGINAL = "original"  # stands for a run's id where the damage is outside of the archive
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong. `run`: empty for the source."""
+
+    sequence: str
+    run: str
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.run or 'source'}: {self.problem}"
+
+
+def find_damage(
+    archive: Archive,
+    sequences: Iterable[str] = (),
+    *,
+    sample: Sample | None = None,
+    originals: bool = False,
+    progress: Progress = silent,
+) -> Iterator[Damage]:
+    """Everything that is wrong with sources and runs; `originals`: also with the files that were ingested.
+
+    Raises StoreError for a sequence that there isn't.
+    """
+    there = archive.sequences()
+    chosen = tuple(sequences) or there
+    unknown = sorted(set(chosen) - set(there))
+    if unknown:
+        raise StoreError(f"{archive.path} has no sequence {unknown[0]!r}: see `deblur status {archive.path}`")
+    for done, sequence_id in enumerate(chosen, 1):
+        store = archive.sequence(sequence_id)
+        picked = sample or Sample()
+        found = [Damage(sequence_id, "", p) for p in verify_source(store.source, sample=picked)]
+        if originals and not found:
+            found += [Damage(sequence_id, ORIGINAL, p) for p in _originals(store, picked)]
+        for run_id in store.runs():
+            run = store.run(run_id)
+            found += [Damage(sequence_id, run_id, p) for p in verify_run(run, sample=picked)]
+            found += [Damage(sequence_id, run_id, p) for p in _provenance(store, run)]
+        yield from found
+        progress("verify", done, len(chosen))
+
+
+def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
+    """Whether a run's record is of the source that lies beside it."""
+    if not (run.path / CRATE).is_file():
+        return
+    try:
+        graph = read_json(run.path / CRATE, what="run record")["@graph"]
+        told = next(entity["sha256"] for entity in graph if entity["@id"] == "#source")
+    except (StoreError, KeyError, StopIteration, TypeError):
+        yield Problem("metadata", "", f"the record {CRATE} of run {run.id} is damaged")
+        return
+    if told != store.source.digest:
+        yield Problem("metadata", "", f"run {run.id} was made from another source than the one beside it")
+
+
+def _originals(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
+    """Files that were ingested and are still there, but not as they were; those that are gone are no damage."""
+    place = Path(str(store.source.header.metadata.get("deblur", {}).get("source", {}).get("path", "")))
+    recorded = {frame.name: frame.file for frame in store.source.frames if frame.file is not None}
+    for name in sorted(sample.of(recorded)):
+        path = next((p for p in (place / name, place.parent / name) if p.is_file()), None)
+        if path is not None and sha256_file(path) != recorded[name]:
+            yield Problem("changed", "", f"{path} is not what was ingested: its bytes have another sha256")
+
+
+def repair(archive: Archive, damages: Iterable[Damage], *, progress: Progress = silent) -> list[Damage]:
+    """Make damaged shards again: source frames from their originals, units by computing them; the bytes must be those
+    that the digests say. Returns what could not be repaired, each with the reason.
+
+    Nothing but what is damaged is computed (and what the ledger doesn't hold is left to `deblur run`).
+    """
+    left: list[Damage] = []
+    by_store: dict[tuple[str, str], list[Damage]] = {}
+    for damage in damages:
+        by_store.setdefault((damage.sequence, damage.run), []).append(damage)
+    for (sequence_id, run_id), found in sorted(by_store.items()):  # sources, "", come before runs
+        store = archive.sequence(sequence_id)
+        try:
+            with store.lease().held():
+                if run_id == "":
+                    left += _repair_source(store, found, progress)
+                elif run_id == ORIGINAL:
+                    left += found
+                else:
+                    left += _repair_run(archive, store, store.run(run_id), found, progress)
+        except DeblurError as error:
+            left += [_because(damage, str(error)) for damage in found]
+    return left
+
+
+def _because(damage: Damage, reason: str) -> Damage:
+    told = Problem(damage.problem.kind, damage.problem.shard, f"{damage.problem}; not repaired: {reason}")
+    return Damage(damage.sequence, damage.run, told)
+
+
+def _repair_run(
+    archive: Archive, store: SequenceStore, run: RunStore, found: list[Damage], progress: Progress
+) -> list[Damage]:
+    """Units that wrote damaged shards are computed in a run aside, and their shards copied where they are right."""
+    _require_same_code(run)
+    records = run.ledger().finished()
+    left = [d for d in found if d.problem.unit not in records]
+    damaged = {d.problem.shard: d for d in found if d.problem.unit in records}
+    digests = run.ledger().shards()
+    aside = store.create_run(f"{REPAIR}{run.id}-{uuid.uuid4().hex[:8]}", run.spec)
+    try:
+        for stage in (*STAGES, "pyramid"):
+            keys = {
+                str(d.problem.unit)
+                for d in damaged.values()
+                if records[str(d.problem.unit)]["stage"] == stage
+            }
+            made: dict[str, str] = {}
+            if stage == "pyramid" and keys:
+                _lend(run, aside, str(run.spec.unit_levels - 1), digests)
+                made = aside.finish_pyramid()
+            elif keys:
+                made = _computed(archive, store, run, aside, [records[key] for key in sorted(keys)], progress)
+            for shard in sorted(set(damaged) & set(made)):
+                if made[shard] == digests[shard]:
+                    copy_file(aside.path / shard, run.path / shard, digests[shard])
+                else:
+                    left.append(_because(damaged[shard], "computed again, it came out otherwise"))
+    finally:
+        shutil.rmtree(aside.path, ignore_errors=True)
+    return left
+
+
+def _computed(
+    archive: Archive,
+    store: SequenceStore,
+    run: RunStore,
+    aside: RunStore,
+    records: list[dict[str, Any]],
+    progress: Progress,
+) -> dict[str, str]:
+    """Compute units again in the run aside; {shard: digest} of what they wrote. Raises StoreError where one fails."""
+    made: dict[str, str] = {}
+    tasks = []
+    for told in records:
+        unit = Unit(told["stage"], told["frames"][0], told["frames"][1], Box(**told["box"]), told["key"])
+        tasks.append(Task(str(archive.path), store.id, aside.id, unit))
+        if unit.stage == "restore":
+            _lend_motion(run, aside, unit, told["halo"])
+
+    def done(task: Task, record: dict[str, Any]) -> None:
+        made.update(record["shards"])
+        progress(f"repair {store.id}", len(made), len(made))
+
+    failures = run_tasks(tasks, done=done)
+    if failures:
+        raise StoreError(f"a unit can't be computed again: {failures[0]}")
+    return made
+
+
+def _lend_motion(run: RunStore, aside: RunStore, unit: Unit, halo: int) -> None:
+    """The motion that a restoration reads, of its frames and those beside them."""
+    count, _, height, width = run.spec.shape
+    region = unit.box.grown(halo, height, width)
+    first, last = max(0, unit.t0 - 1), min(count, unit.t1 + 1)
+    for name in ("motion/forward", "motion/backward"):
+        wanted = run.shard_digests(name, first, last, region)
+        aside.copy_shards(run, {k: d for k, d in wanted.items() if not (aside.path / k).exists()})
+
+
+def _lend(run: RunStore, aside: RunStore, array: str, digests: dict[str, str]) -> None:
+    own = {key: digest for key, digest in digests.items() if index_of(key)[0] == array}
+    aside.copy_shards(run, {key: digest for key, digest in own.items() if not (aside.path / key).exists()})
+
+
+def _require_same_code(run: RunStore) -> None:
+    """Refuse before computing what can't come out with the same bits."""
+    here = numerics_class()
+    planned = run.parameters.get("numerics", here)
+    if planned != here:
+        other = ", ".join(f"{key} {planned.get(key)}" for key in here if planned.get(key) != here[key])
+        raise NumericsError(
+            f"run {run.id} is of another numerics class ({other}): repair it on such a machine"
+        )
+    p = Parameters.load(run.parameters)
+    now = (survey.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
+    if (tuple(p.motion_version), p.restore_version) != (now, sequence.NUMERICS_VERSION):
+        raise StoreError(f"run {run.id} was made by an earlier version of the numerics: reprocess it instead")
+
+
+def _repair_source(store: SequenceStore, found: list[Damage], progress: Progress) -> list[Damage]:
+    """Source shards again from the originals, frame by frame checked against the digests of their pixels."""
+    source = store.source
+    shards = {d.problem.shard: d for d in found if d.problem.shard}
+    left = [d for d in found if not d.problem.shard]
+    digests = source.shard_digests(0, source.shape[0])
+    steps = source.shard_frames
+    blocks = sorted({index_of(key)[1][0] * steps for key in shards})
+    aside = source.path.with_name(f".{source.path.name}.{uuid.uuid4().hex[:8]}.repair")
+    total = len(source.frames) + len(source.quarantined)  # the array was laid out for all of them
+    grid = Grid((total, *source.grid.shape[1:]), source.grid.chunk, source.grid.shard)
+    try:
+        aside.mkdir()
+        create_group(aside, {})
+        create_array(aside, PIXELS, grid, source.header.dtype, names=("t", "c", "y", "x"), attributes={})
+        for done, t0 in enumerate(blocks, 1):
+            block = _read_originals(store, t0, min(t0 + steps, len(source.frames)))
+            whole = np.zeros((min(steps, total - t0), *block.shape[1:]), block.dtype)
+            whole[: len(block)] = block
+            region = grid.region(t0, t0 + len(whole), Box(0, grid.shape[2], 0, grid.shape[3]))
+            made = ShardedArray(aside, PIXELS).write(region, whole)
+            for shard in sorted(set(shards) & set(made)):
+                if made[shard] == digests[shard]:
+                    copy_file(aside / shard, source.path / shard, digests[shard])
+                else:
+                    left.append(_because(shards[shard], "written again, its bytes came out otherwise"))
+            progress(f"repair {store.id}", done, len(blocks))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return left
+
+
+def _read_originals(store: SequenceStore, t0: int, t1: int) -> Any:
+    """Frames t0..t1 from the files they came from. Raises StoreError where those are not what was ingested."""
+    told = store.source.header.metadata["deblur"]
+    source = Source.model_validate(told["source"])
+    with ExitStack() as stack:
+        readers = [stack.enter_context(r) for r in open_source(source.path, order=source.order)]
+        reader = next((r for r in readers if r.header.name == store.source.header.name), readers[0])
+        places = {info.name: place for place, info in enumerate(reader.frames)}
+        frames = []
+        for record in store.source.frames[t0:t1]:
+            pixels = reader.read(places[record.name]) if record.name in places else None
+            if pixels is None or pixel_digest(pixels) != record.pixels:
+                raise StoreError(f"{record.name} in {source.path} is gone or not what was ingested")
+            frames.append(pixels)
+    return np.stack(frames)
