@@ -154,20 +154,21 @@ def _module(file: Path) -> Any:
     return module
 
 
-def on_frames(folder: Path, peer: Path | None, options: argparse.Namespace) -> None:
+def on_frames(options: argparse.Namespace) -> None:
     """Print the tables of real frames."""
+    folder, peer = options.frames, options.peer
     if not any(folder.glob("*.png")):
         raise SystemExit(f"{folder} holds no PNG frames: name the folder of sharp high-speed frames")
     most = 1 if options.quick else 100
-    rows, choices = table(folder, _module(peer).restore if peer else None, most), ablation(folder, most)
-    parts = {
-        name: part for name, part in (("table", rows), ("ablation", choices)) if options.only in (None, name)
-    }
+    restore = _module(peer).restore if peer else None
+    tables = {"table": (table(folder, restore, most), print_table)}
+    tables["ablation"] = ablation(folder, most), print_ablation
+    chosen = {name: each for name, each in tables.items() if options.only in (None, name)}
     if options.json:
-        print(json.dumps({name: list(part) for name, part in parts.items()}))
+        print(json.dumps({name: list(rows) for name, (rows, _) in chosen.items()}))
         return
-    for name, part in parts.items():
-        {"table": print_table, "ablation": print_ablation}[name](part)
+    for rows, show in chosen.values():
+        show(rows)
 
 
 def main() -> None:
@@ -181,6 +182,8 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="a Python file with `restore`, or `_line`")
     parser.add_argument("--only", choices=("table", "ablation"), help="one of the two tables of real frames")
     options = parser.parse_args()
+    if options.only and not options.frames:
+        parser.error("--only chooses between tables of real frames: name their folder with --frames")
     if options.operator:
         found = operator(
             3 if options.quick else 25, 512 if options.quick else 1024, options.frames, options.peer
@@ -193,7 +196,7 @@ def main() -> None:
             print("{path:20s}{longest_px:11.1f}  {by:8s}{what:10s}{ms_per_mp:10.2f}".format(**row))
         return
     if options.frames:
-        on_frames(options.frames, options.peer, options)
+        on_frames(options)
         return
     side, rounds = (192, 2) if options.quick else (512, 4)
     sharp = scene(side)

@@ -29,6 +29,7 @@ from PIL import Image
 import deblur
 from deblur import quality, sequence
 from deblur.deconv import METHODS
+from deblur.deconv.variational import Variational
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.neighbours import BEND, neighbour, vector
 from deblur.sequence import RestoreSettings, restore_window, stored_weight
@@ -43,6 +44,7 @@ SEEN = 7  # frames from which the exposure is estimated
 OFF = 1e9
 PRODUCT = RestoreSettings()
 SOLVER = PRODUCT.solver()
+assert isinstance(SOLVER, Variational)
 
 Restore = Callable[..., Any]  # (frames, *, exposure_fraction, transfer) to an object with `frames`
 Row = dict[str, Any]
