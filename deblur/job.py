@@ -199,7 +199,7 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
     found = survey(frames(), light=light, motion_method=method, gaps=gaps, fraction=fraction)
     arrays = {
         name: getattr(found, name)
-        for name in ("forward", "backward", "linked", "noise", "noise_curve", "shake")
+        for name in ("forward", "backward", "linked", "noise", "noise_curve", "shake", "unsteady")
     }
     told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
     told["exposure"] = asdict(estimate) if estimate else None
@@ -209,7 +209,7 @@ def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress
         [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
         for t in range(count)
     ]
-    facts = [[float(found.noise[t]), found.shake[t].tolist()] for t in range(count)]
+    facts = [[float(found.noise[t]), found.shake[t].tolist(), float(found.unsteady[t])] for t in range(count)]
     store.write_survey(arrays | {"motion_digest": _digests(fields), "restore_digest": _digests(facts)}, told)
 
 

@@ -1,8 +1,8 @@
 """What a neighbour says about a frame: how it moved, and the neighbour itself as a second look at the same scene.
 
 A neighbour, brought here along the motion, is this frame's scene blurred along the neighbour's path. Two looks are worth
-more than one: their noise is not the same, and what one path erased the other may have kept (Cai et al. 2009,
-doi:10.1016/j.jcp.2009.04.022). A look counts only where blurring each of the two along the other's path agrees.
+more than one: their noise is not the same, and what one path erased the other may have kept (Cai, Ji, Liu & Shen 2009,
+Journal of Computational Physics 228). A look counts only where blurring each along the other's path agrees.
 """
 
 from __future__ import annotations

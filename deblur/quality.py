@@ -32,7 +32,7 @@ class Gate:
     consistency: tuple[float, float] = (2.0, 8.0)
     residual: float = 0.35
     overshoot: tuple[float, float] = (0.25, 0.75)
-    margin: float = 0.1
+    margin: float = 0.15
     floor: float = 0.004
     radius: int = 4
     soft: int = 9

@@ -41,7 +41,9 @@ class Survey:
     variance as a line over the light (`deblur.estimate.noise_curve`). `longest`: the longest displacement found, in pixels.
     `shake`: (t, 3, 2) float32, (dy, dx) in pixels: what the path that the next frame suggests lacks everywhere, what
     the one that the previous frame suggests does, because the camera's speed during the exposure was not its mean speed
-    between frames, and the bend of the path (`deblur.trajectory`); zero when no exposure was given.
+    between frames, and the bend of the path (`deblur.trajectory`); zero when no exposure was given. `unsteady`: (t,)
+    float32, how much one of the two suggested paths lacked as a share of the path: 0 for even speed, 1 where a frame has
+    one neighbour or none, and nothing to compare.
     """
 
     reduction: int
@@ -52,6 +54,7 @@ class Survey:
     longest: float
     shake: Float
     noise_curve: Float
+    unsteady: Float
 
 
 def reduction_for(height: int, width: int) -> int:
@@ -135,16 +138,16 @@ def survey(
         raise ArrayError("no frames to survey: give at least one")
     fields = np.stack(forward), np.stack(backward)
     longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    shakes = np.zeros((len(linked), 3, 2), np.float32)
+    shakes, unsteady = np.zeros((len(linked), 3, 2), np.float32), np.ones(len(linked), np.float32)
     if fraction is not None and moves:
-        shakes = _shakes(np.array(moves), np.array(changes), linked, fraction)
+        shakes, unsteady = _shakes(np.array(moves), np.array(changes), linked, fraction)
     levels, lines = np.array(noise, np.float32), np.array(curves, np.float32)
-    return Survey(factor, *fields, np.array(linked), levels, longest, shakes, lines)
+    return Survey(factor, *fields, np.array(linked), levels, longest, shakes, lines, unsteady)
 
 
-def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> Float:
-    """(t, 3, 2), see `Survey.shake`, run by run of linked frames."""
-    out = np.zeros((len(linked), 3, 2), np.float32)
+def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> tuple[Float, Float]:
+    """`Survey.shake` and `Survey.unsteady`, run by run of linked frames."""
+    out, unsteady = np.zeros((len(linked), 3, 2), np.float32), np.ones(len(linked), np.float32)
     start = 0
     for end in np.flatnonzero(~np.array(linked)).tolist():
         run = slice(start, end)
@@ -157,8 +160,10 @@ def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -
             if t > start:
                 out[t, 1] = path - np.float32(fraction) * moves[t - 1]
             out[t, 2] = bend
+            if start < t < end:
+                unsteady[t] = min(1, np.hypot(*out[t, :2].T).max() / (np.hypot(*path) + 1))
         start = end + 1
-    return out
+    return out, unsteady
 
 
 def refine(

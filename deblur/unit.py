@@ -56,6 +56,7 @@ class Context:
     linked: NDArray[np.bool_]
     noise: Float
     shake: Float
+    unsteady: Float
 
     def link(self, t: int, other: int) -> bool:
         """Whether frames t and t ± 1 exist and show the same scene."""
@@ -104,6 +105,7 @@ def _context(archive: str, sequence: str, run: str) -> Context:
         store.survey_part("linked", 0, len(infos)),
         store.survey_part("noise", 0, len(infos)),
         store.survey_part("shake", 0, len(infos)),
+        store.survey_part("unsteady", 0, len(infos)),
     )
 
 
@@ -252,6 +254,7 @@ def _restore_tile(
         noise=float(context.noise[t]),
         settings=p.restore,
         bend=vector(shake[BEND]),
+        unsteady=float(context.unsteady[t]),
         row_time=p.readout / context.sequence.source.header.shape[1],
     )
 
