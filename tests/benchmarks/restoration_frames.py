@@ -215,12 +215,13 @@ def table(folder: Path, peer: Restore | None, most: int) -> Iterator[Row]:
 class Variant:
     """What is solved anew. `shake`: how much is left of what the trajectory adds to the path that the next frame
     suggests, to the one that the previous frame suggests, and of the bend. `joint`: noise from which neighbours are
-    looked at."""
+    looked at. `unsteady`: the camera is taken to be at least that."""
 
     settings: RestoreSettings = PRODUCT
     shake: tuple[float, float, float] = (1.0, 1.0, 1.0)
     motion: str = "fast"
     joint: float = sequence.JOINT
+    unsteady: float = 0.0
 
 
 PLAIN = "as it is"
@@ -228,6 +229,7 @@ VARIANTS = {
     PLAIN: Variant(),
     "paths from motion alone": Variant(shake=(0, 0, 0)),
     "no bend": Variant(shake=(1, 1, 0)),
+    "steady like unsteady": Variant(unsteady=1),
     "prior halved": Variant(RestoreSettings(regularisation=SOLVER.regularisation / 2)),
     "prior doubled": Variant(RestoreSettings(regularisation=SOLVER.regularisation * 2)),
     "iterations halved": Variant(RestoreSettings(iterations=SOLVER.iterations // 2)),
@@ -273,6 +275,7 @@ class Moved:
                 noise=float(self.found.noise[t]),
                 settings=variant.settings,
                 bend=vector(shake[t, BEND]),
+                unsteady=max(variant.unsteady, float(self.found.unsteady[t])),
             )
 
 
