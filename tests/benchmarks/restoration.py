@@ -3,6 +3,7 @@
 
 usage: python tests/benchmarks/restoration.py [--quick] [--json]
        python tests/benchmarks/restoration.py --operator [--frames DIR] [--peer FILE] [--quick] [--json]
+       python tests/benchmarks/restoration.py --frames DIR [--peer FILE] [--only table|ablation] [--quick] [--json]
 
 A synthetic scene is blurred along a known turning path, with and without noise; every solver gets that path
 (or, for the uniform case, the PSF). Peers: scikit-image's Richardson-Lucy and Wiener where it is installed
@@ -13,6 +14,10 @@ Prints gain in dB and seconds per megapixel, the best of several rounds.
 megapixel, the least of many interleaved rounds. --frames, a folder of sharp frames of a high-speed camera: also along
 a measured path (seven frames averaged, eight apart). --peer, a Python file: its `_line(image, dy, dx, taps, out,
 adjoint)`, which blurs pixel by pixel, beside ours.
+
+--frames without --operator: what `deblur.restore` gains on those frames, averaged into blurred ones, case by case, and
+what each of its choices is worth (restoration_frames.py says how). --peer, a Python file: its `restore(frames,
+exposure_fraction=, transfer=)`, which returns an object with `frames`, beside ours. --quick: one stack a case.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
+from restoration_frames import ablation, print_ablation, print_table, table  # noqa: E402
 
 from deblur.deconv import ALONG_PATHS, METHODS, deconvolve  # noqa: E402
 from deblur.deconv.model import AlongPath  # noqa: E402
@@ -120,7 +126,7 @@ def operator(rounds: int, side: int, frames: Path | None, peer: Path | None) -> 
         runs[case, "deblur", "adjoint"] = partial(model.adjoint, plane), n
         runs[case, "deblur", "setup"] = partial(AlongPath, field), n
         if peer:
-            line, out = _peer(peer), np.empty_like(plane)
+            line, out = _module(peer)._line, np.empty_like(plane)
             taps = int(np.clip(np.hypot(*field).max(), 9, 64))
             runs[case, "peer", "forward"] = partial(line, plane, *field, taps, out, False), n
             runs[case, "peer", "adjoint"] = partial(line, plane, *field, taps, out, True), n
@@ -139,25 +145,45 @@ def operator(rounds: int, side: int, frames: Path | None, peer: Path | None) -> 
     ]
 
 
-def _peer(file: Path) -> Callable[..., Any]:
+def _module(file: Path) -> Any:
     spec = importlib.util.spec_from_file_location("peer", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module._line  # type: ignore[no-any-return]
+    return module
+
+
+def on_frames(options: argparse.Namespace) -> None:
+    """Print the tables of real frames."""
+    folder, peer = options.frames, options.peer
+    if not any(folder.glob("*.png")):
+        raise SystemExit(f"{folder} holds no PNG frames: name the folder of sharp high-speed frames")
+    most = 1 if options.quick else 100
+    restore = _module(peer).restore if peer else None
+    tables = {"table": (table(folder, restore, most), print_table)}
+    tables["ablation"] = ablation(folder, most), print_ablation
+    chosen = {name: each for name, each in tables.items() if options.only in (None, name)}
+    if options.json:
+        print(json.dumps({name: list(rows) for name, (rows, _) in chosen.items()}))
+        return
+    for rows, show in chosen.values():
+        show(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a small scene, two rounds")
+    parser.add_argument("--quick", action="store_true", help="a small scene, two rounds; or one stack a case")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--operator", action="store_true", help="the blur along paths alone")
-    parser.add_argument("--frames", type=Path, help="a folder of sharp frames, for a measured path")
-    parser.add_argument("--peer", type=Path, help="a Python file with `_line`")
+    parser.add_argument("--frames", type=Path, help="a folder of sharp frames of a high-speed camera")
+    parser.add_argument("--peer", type=Path, help="a Python file with `restore`, or `_line`")
+    parser.add_argument("--only", choices=("table", "ablation"), help="one of the two tables of real frames")
     options = parser.parse_args()
+    if options.only and not options.frames:
+        parser.error("--only chooses between tables of real frames: name their folder with --frames")
     if options.operator:
         found = operator(
             3 if options.quick else 25, 512 if options.quick else 1024, options.frames, options.peer
@@ -168,6 +194,9 @@ def main() -> None:
         print(f"{'path':20s}{'longest px':>11s}  {'by':8s}{'what':10s}{'CPU ms/MP':>10s}")
         for row in found:
             print("{path:20s}{longest_px:11.1f}  {by:8s}{what:10s}{ms_per_mp:10.2f}".format(**row))
+        return
+    if options.frames:
+        on_frames(options)
         return
     side, rounds = (192, 2) if options.quick else (512, 4)
     sharp = scene(side)
