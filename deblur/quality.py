@@ -22,7 +22,8 @@ class Gate:
     `path`: pixels, shorter paths keep the source. `consistency`: forward-backward contradiction in units of
     0.5 px + 5 % of the motion. `residual`: local rms of what the restored image, blurred again, leaves unexplained,
     as a share of what was changed there: half trust, falling with the cube. Where the path is right a small rest
-    explains a large change (on real frames 5 to 20 %). `floor`: least noise. `overshoot`: beyond the source's local
+    explains a large change (on real frames 5 to 20 %). `chance`: times the noise, the rest that
+    chance alone explains in so small a place. `floor`: least noise. `overshoot`: beyond the source's local
     range, as a fraction of it, both as square roots; `margin`: the same fraction, to which overshoot is held;
     `radius`: of what is local, in pixels; `soft`: side of the square over which weights fade: a hole's rim would show as an
     outline. `white`: light from which on a sensor may have clipped.
@@ -33,6 +34,7 @@ class Gate:
     residual: float = 0.35
     overshoot: tuple[float, float] = (0.25, 0.75)
     margin: float = 0.15
+    chance: float = 1.15
     floor: float = 0.004
     radius: int = 4
     soft: int = 9
@@ -81,7 +83,8 @@ def gate(
     length = np.hypot(path[0], path[1])
     doubt = np.sqrt(1 / np.maximum(sure, np.float32(1e-3)) - 1)
     least_change = np.float32((noise**2 + rules.floor**2) / 4)
-    rest = np.maximum(_power(again - blurred, rules) - np.float32(noise**2), 0)
+    expected = np.float32((rules.chance * noise) ** 2)
+    rest = np.maximum(_power(again - blurred, rules) - expected, 0)
     share = np.sqrt(rest / (_power(restored - blurred, rules) + least_change))
     factors = (
         (Reason.STILL, ramp(length, rules.path)),
