@@ -196,7 +196,7 @@ def restore(
             noise=float(found.noise[t]),
             settings=chosen,
             bend=vector(found.shake[t, BEND]),
-            unsteady=float(found.unsteady[t]),
+            unsteady=1.0 if exposure.uncertainty else float(found.unsteady[t]),
             row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
@@ -242,7 +242,8 @@ def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restora
 
 
 def certainty(unsteady: float) -> np.float32:
-    """How much more the data count than on a frame of which one neighbour is known, where only the prior can help.
+    """How much more the data count than on a frame whose path is in doubt, where only the prior can help: one with a
+    single neighbour, or with an exposure that was estimated (`unsteady` is 1 then).
 
     Even speed makes paths exact, and an exact path bears a weak prior: a steady pan gained 2 dB from it, shaking
     hands lost nothing.

@@ -278,7 +278,7 @@ def _restore_tile(
         noise=float(context.noise[t]),
         settings=p.restore,
         bend=vector(shake[BEND]),
-        unsteady=float(context.unsteady[t]),
+        unsteady=1.0 if p.exposure.uncertainty else float(context.unsteady[t]),
         row_time=p.readout / context.sequence.source.header.shape[1],
     )
 
