@@ -135,8 +135,9 @@ def test_an_exposure_that_is_not_given_is_estimated() -> None:
     assert 0 < found.exposure_uncertainty < 0.2
     given = restore(frames, exposure_fraction=found.exposure_fraction)
     assert given.exposure_uncertainty == 0
-    np.testing.assert_array_equal(given.frames, found.frames)
-    assert psnr(found.frames, truth, 16) > psnr(frames, truth, 16) + 1.5
+    gains = [psnr(r.frames, truth, 16) - psnr(frames, truth, 16) for r in (found, given)]
+    assert gains[0] > 1.5
+    assert gains[1] > gains[0]  # a path that is sure bears a weaker prior
 
 
 def test_colour_is_restored_plane_by_plane() -> None:
