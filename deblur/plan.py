@@ -331,9 +331,8 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     """
     count, _, height, width = plan.shape
     chain = [plan.parameters.of_stage(s) for s in STAGES[: STAGES.index(stage) + 1]]
-    spread = (
-        1 if stage == "motion" else 2
-    )  # frames beyond the block that have a say: restoration reads their motion
+    # frames beyond the block that have a say: restoration reads their motion
+    spread = 1 if stage == "motion" else 2
     reach = sum(plan.parameters.halo(s) for s in STAGES[: STAGES.index(stage) + 1])
     kind = numerics_class()
     told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]

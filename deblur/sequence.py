@@ -196,7 +196,7 @@ def restore(
             noise=float(found.noise[t]),
             settings=chosen,
             bend=vector(found.shake[t, BEND]),
-            unsteady=1.0 if exposure.uncertainty else float(found.unsteady[t]),
+            unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
             row_time=row_time,
         )
         weight[t], reason[t] = stored_weight(window.weight), window.reason
@@ -241,9 +241,13 @@ def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restora
     )
 
 
+def doubt(unsteady: float, uncertainty: float | None) -> float:
+    """`Survey.unsteady` of a frame, given the `uncertainty` of its exposure: 1 where that was estimated."""
+    return 1.0 if uncertainty else unsteady
+
+
 def certainty(unsteady: float) -> np.float32:
-    """How much more the data count than on a frame whose path is in doubt, where only the prior can help: one with a
-    single neighbour, or with an exposure that was estimated (`unsteady` is 1 then).
+    """How much more the data count than on a frame whose path is in doubt, where only the prior can help (`doubt`).
 
     Even speed makes paths exact, and an exact path bears a weak prior: a steady pan gained 2 dB from it, shaking
     hands lost nothing.

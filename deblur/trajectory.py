@@ -32,13 +32,9 @@ CORRELATED = 50  # neighbouring slopes of blurred images that err together: as m
 VAGUE = 1.0  # pixels of standard error from which a change counts as unknown
 SETTLED = 0.02  # pixels; a step below it is the last
 REGISTERED = 4  # rounds in which the two frames are still being brought together
-OUTLIER = (
-    4.0  # robust standard deviations from which slopes count less: occlusions, things of their own motion
-)
+OUTLIER = 4.0  # robust standard deviations from which slopes count less: occlusions, other motions
 BORDER = 12  # pixels without a say: light came in from outside
-SMOOTH = (
-    16  # flow is smoothed over this part of the longer side: finer flow would bend one blur into the other
-)
+SMOOTH = 16  # flow is smoothed over this part of the longer side: finer flow bends one blur into the other
 REACH = 2  # frames before and after one that have a say in its trajectory
 SAMPLES = 32  # of the trajectory, a frame interval
 
@@ -58,7 +54,7 @@ def change_of_path(here: Float, there: Float, motion: Float, sure: Float, *, fra
     unknown = np.full(2, np.nan, np.float32)
     if min(here.shape) < 4 * BORDER:
         return unknown
-    flow = smoothed(motion, sure)
+    flow = _smoothed(motion, sure)
     path = np.float32(fraction) * flow
     if np.median(np.hypot(path[0], path[1])) < LEAST_PATH:
         return unknown
@@ -82,7 +78,7 @@ def change_of_path(here: Float, there: Float, motion: Float, sure: Float, *, fra
     return change if error < VAGUE else unknown
 
 
-def smoothed(motion: Float, sure: Float) -> Float:
+def _smoothed(motion: Float, sure: Float) -> Float:
     """`motion` as one smooth sheet: weighted by trust, over a `SMOOTH`th of the frame."""
     sigma = max(motion.shape[1:]) / SMOOTH
     weight = sure + np.float32(1e-3)

@@ -27,7 +27,7 @@ from deblur.light import decode, luma, merge
 from deblur.neighbours import BEND, neighbour, vector
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
-from deblur.sequence import restore_window
+from deblur.sequence import doubt, restore_window
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.store.ledger import Index, Ledger
 from deblur.survey import dequantise, quantise, refine
@@ -278,7 +278,7 @@ def _restore_tile(
         noise=float(context.noise[t]),
         settings=p.restore,
         bend=vector(shake[BEND]),
-        unsteady=1.0 if p.exposure.uncertainty else float(context.unsteady[t]),
+        unsteady=doubt(float(context.unsteady[t]), p.exposure.uncertainty),
         row_time=p.readout / context.sequence.source.header.shape[1],
     )
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deblur import job as work
 from deblur.cli import main
+from deblur.config import load_job
 from deblur.io.export import export_frames
 from deblur.types import SequenceHeader
 from tests.conftest import pan
@@ -94,6 +96,14 @@ def write_frames(folder: Path, *, count: int = COUNT) -> NDArray[np.uint8]:
     header = SequenceHeader(folder.name, (1, HEIGHT, WIDTH), "uint8", ("grey",))
     export_frames(iter(frames), folder, header=header, names=[f"{k:04d}" for k in range(count)])
     return frames
+
+
+def publish_small(folder: Path) -> Path:
+    """Frames, job.toml and an archive whose run is published, in `folder`."""
+    write_frames(folder / "frames")
+    (outcome,) = work.run(load_job(write_job(folder)))
+    assert outcome.published
+    return folder
 
 
 def tree(folder: Path) -> Mapping[str, str]:

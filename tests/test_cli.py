@@ -14,7 +14,7 @@ from deblur import job as work
 from deblur.config import load_job, parse_job
 from deblur.io import open_source
 from deblur.store import Archive
-from tests.small import COUNT, HEIGHT, TILING, WIDTH, Command, command, write_frames, write_job
+from tests.small import COUNT, HEIGHT, TILING, WIDTH, Command, command, publish_small, write_frames, write_job
 
 
 @pytest.fixture
@@ -25,11 +25,7 @@ def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with frames/, job.toml and an archive whose run is published. Not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_frames(folder / "frames")
-    (outcome,) = work.run(load_job(write_job(folder)))
-    assert outcome.published
-    return folder
+    return publish_small(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

@@ -16,17 +16,13 @@ from deblur.config import load_job
 from deblur.store import Archive, Sample, find_run, verify_run
 from deblur.store.ledger import Ledger
 from deblur.unit import Task, run_unit
-from tests.small import Command, command, tree, write_frames, write_job
+from tests.small import Command, command, publish_small, tree, write_job
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Frames and an archive with a published run. Not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_frames(folder / "frames")
-    (outcome,) = work.run(load_job(write_job(folder)))
-    assert outcome.published
-    return folder
+    return publish_small(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture
