@@ -6,6 +6,7 @@ within half a minute, and a client. What Dask has (jobqueue, the Kubernetes oper
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -166,13 +167,18 @@ def _join(cluster: Cluster) -> Iterator[Client]:
     from distributed import Client
 
     address = str(cluster.address)
+    client, reason = None, ""
     try:
         client = Client(address, timeout=PATIENCE, security=_security(cluster))
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if client is None:
+        # A client that failed to start closes itself when it is collected. If that happens by chance while another
+        # client starts, Dask waits for a lock that it holds itself; here nothing else is starting.
+        gc.collect()
         raise ConfigError(
             f"cluster.address {address}: no scheduler answers there ({reason}); start one or correct it"
-        ) from None
+        )
     with client:
         yield client
 
