@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,7 +194,7 @@ def restore(
     from deblur.terminal import progress_bars
 
     told = {
-        "path": str(Path(source).expanduser()),
+        "path": os.path.expanduser(source),
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,

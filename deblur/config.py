@@ -8,9 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from deblur.errors import ConfigError
+from deblur.place import place
+from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -29,7 +39,17 @@ def parse_bytes(value: Any) -> Any:
         raise ValueError(f"{value!r} is not a size: write it like '4 GiB'") from None
 
 
+def check_address(value: str) -> str:
+    """Refuse an address that can't be right or holds credentials, before anything is asked of anybody."""
+    try:
+        place(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Address = Annotated[str, AfterValidator(check_address)]
 
 
 class Section(BaseModel):
@@ -39,7 +59,9 @@ class Section(BaseModel):
 class Source(Section):
     """One thing to read: a folder, a glob, a file. What it says here goes before what the file says."""
 
-    path: str = Field(description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file")
+    path: Address = Field(
+        description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file, or at s3://, gs://, az://"
+    )
     id: str | None = Field(
         default=None, description="name of the sequence in the archive; default: from the path"
     )
@@ -341,7 +363,9 @@ def _fault(error: Any) -> str:
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     told = f"{where}: {message}" if where else message
-    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
+    if isinstance(error["input"], dict):
+        return told
+    return f"{told} (got {without_secrets(repr(error['input']))})"
 
 
 def _known() -> list[str]:

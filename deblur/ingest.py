@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.place import Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
-from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
@@ -207,8 +207,7 @@ class _Copy:
         return frame
 
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
-        paths = [self._reader.file(index) for index in places]
-        files = [sha256_file(path) if path is not None else None for path in paths]
+        files = [self._reader.digest(index) for index in places]
         self._writer.write(written, np.stack(held), indices=places, files=files)
         written += len(held)
         held.clear()
@@ -228,9 +227,8 @@ class _Copy:
         self._writer.quarantine(index, line)
 
 
-def _paths(source: Source, reader: Reader) -> list[Path]:
-    files = [reader.file(index) for index in range(len(reader.frames))]
-    return [path for path in files if path is not None] or _files_of(Path(source.path))
+def _paths(source: Source, reader: Reader) -> Sequence[Place]:
+    return reader.source_files() or _files_of(Path(str(place(source.path))))
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -92,7 +92,7 @@ class SourceStore:
         Raises StoreError where `path` is taken, ArrayError for shards that are not whole chunks.
         """
         return SourceWriter(
-            Path(path), header, tuple(infos), chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
+            Path(path), header, infos, chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
         )
 
     @property
@@ -213,7 +213,7 @@ class SourceWriter:
         self,
         path: Path,
         header: SequenceHeader,
-        infos: tuple[FrameInfo, ...],
+        infos: Sequence[FrameInfo],
         *,
         chunk: int,
         shard_frames: int,
