@@ -272,7 +272,7 @@ class JobConfig(Section):
     1024
     """
 
-    archive: str = Field(description="folder of the archive; made if it isn't there")
+    archive: Address = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
     sources: tuple[Source, ...] = ()
     watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ConfigError, StoreError
+from deblur.place import below, files_below
 from deblur.provenance import CRATE, has_record, named
 from deblur.store import RunStore, SequenceStore, sha256_file
 from deblur.store.durable import copy_file, read_json, settle_tree
@@ -150,12 +151,12 @@ def _payload(run: RunStore, to: Path) -> tuple[dict[str, str], int]:
     """({path in the bag: sha256}, bytes) of everything of a run, copied."""
     known = run.ledger().shards()
     manifest, size = {}, 0
-    for path in sorted(run.path.rglob("*")):
-        key = path.relative_to(run.path).as_posix()
-        if not path.is_file() or path.name.endswith(".partial"):
+    for path, length in files_below(run.path):
+        key = below(path, run.path)
+        if path.name.endswith(".partial"):
             continue
         digest = known.get(key) or sha256_file(path)
         copy_file(path, to / key, digest)
         manifest[f"data/{run.path.name}/{key}"] = digest
-        size += path.stat().st_size
+        size += length
     return manifest, size

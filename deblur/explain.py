@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -246,7 +245,7 @@ def _unit(record: Group) -> Group:
 
 
 def _run(sequence: SequenceStore, run: RunStore) -> Group:
-    folder = Path(run.path) / "provenance"
+    folder = run.path / "provenance"
     told: Group = {"sequence": sequence.id, "run": run.id, "state": state_of(sequence, run)}
     decided = [entry for entry in history(sequence) if run.id in (entry["run"], entry.get("instead_of"))]
     told["history"] = [f"{entry['action']} {entry.get('reason', '')}".strip() for entry in decided]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -33,7 +32,7 @@ from deblur.store import (
 )
 from deblur.store.archive import REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import copy_file, read_json
+from deblur.store.durable import copy_file, read_json, remove_tree
 from deblur.store.shards import Grid, index_of
 from deblur.store.source import PIXELS, pixel_digest
 from deblur.tiling import Box
@@ -169,7 +168,7 @@ def _repair_run(
                 else:
                     left.append(_because(damaged[shard], "computed again, it came out otherwise"))
     finally:
-        shutil.rmtree(aside.path, ignore_errors=True)
+        remove_tree(aside.path)
     return left
 
 
@@ -207,12 +206,12 @@ def _lend_motion(run: RunStore, aside: RunStore, unit: Unit, halo: int) -> None:
     first, last = max(0, unit.t0 - 1), min(count, unit.t1 + 1)
     for name in ("motion/forward", "motion/backward"):
         wanted = run.shard_digests(name, first, last, region)
-        aside.copy_shards(run, {k: d for k, d in wanted.items() if not (aside.path / k).exists()})
+        aside.copy_shards(run, {k: d for k, d in wanted.items() if not (aside.path / k).is_file()})
 
 
 def _lend(run: RunStore, aside: RunStore, array: str, digests: dict[str, str]) -> None:
     own = {key: digest for key, digest in digests.items() if index_of(key)[0] == array}
-    aside.copy_shards(run, {key: digest for key, digest in own.items() if not (aside.path / key).exists()})
+    aside.copy_shards(run, {key: digest for key, digest in own.items() if not (aside.path / key).is_file()})
 
 
 def _require_same_code(run: RunStore) -> None:
@@ -258,7 +257,7 @@ def _repair_source(store: SequenceStore, found: list[Damage], progress: Progress
                     left.append(_because(shards[shard], "written again, its bytes came out otherwise"))
             progress(f"repair {store.id}", done, len(blocks))
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
     return left
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deblur import job as work
@@ -25,6 +24,7 @@ from deblur.errors import ConfigError, StoreError
 from deblur.ingest import Progress
 from deblur.job import silent
 from deblur.outcome import Outcome
+from deblur.place import Place, listed, place
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
 from deblur.store import Archive
@@ -142,7 +142,7 @@ def _carried_out(
 
 def _remember(job: JobConfig, batch: Sequence[Arrival], outcomes: list[Outcome]) -> None:
     ids = sorted({outcome.sequence.id for outcome in outcomes if outcome.sequence.id})
-    if not ids or not (Path(job.archive) / "archive.json").exists():
+    if not ids or not (place(job.archive) / "archive.json").is_file():
         return
     archive = Archive.open(job.archive)
     Catalog(archive).update(*(name for name in ids if archive.sequence(name).source.exists))
@@ -162,7 +162,7 @@ class _Memory:
         self._told: dict[str, Any] = {}
         self._job = job
         self._archive = Archive(job.archive)
-        if not (self._archive.path / "archive.json").exists():
+        if not (self._archive.path / "archive.json").is_file():
             self._path = None
             return
         self._path = cache_folder() / f"{Archive.open(job.archive).id}.settled.json"
@@ -269,7 +269,7 @@ class Night:
 
 
 @contextmanager
-def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
+def recorded(archive: Place, *, flow_run: str = "") -> Iterator[Night]:
     """Keep the record of a night around its work; on an error it says `failed`."""
     stamp = datetime.now().strftime("%Y%m%dT%H%M%S")
     night = Night(f"{stamp}-{uuid.uuid4().hex[:6]}", time.time(), flow_run)
@@ -286,10 +286,10 @@ def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
         _write(archive, night)
 
 
-def dead_nights(archive: Path) -> list[Night]:
+def dead_nights(archive: Place) -> list[Night]:
     """Nights whose process is gone without a word; from now on they are recorded as crashed."""
     found = []
-    for path in sorted((archive / "nights").glob("[!.]*.json")):
+    for path in listed(archive / "nights", "[!.]*.json"):
         night = Night(**json.loads(path.read_text(encoding="utf-8")))
         if night.ended is None and Owner(**night.owner).is_gone():
             night.state, night.ended = "crashed", time.time()
@@ -298,7 +298,7 @@ def dead_nights(archive: Path) -> list[Night]:
     return found
 
 
-def _write(archive: Path, night: Night) -> None:
-    if (archive / "archive.json").exists():  # the first night makes the archive
+def _write(archive: Place, night: Night) -> None:
+    if (archive / "archive.json").is_file():  # the first night makes the archive
         (archive / "nights").mkdir(exist_ok=True)
         write_json(archive / "nights" / f"{night.id}.json", asdict(night))

@@ -12,7 +12,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
@@ -134,6 +134,12 @@ class ObjectPlace:
     def read_bytes(self) -> bytes:
         return b"".join(self.blocks())
 
+    def read_version(self) -> tuple[bytes, str]:
+        """The whole content, and its version for `replace_if`."""
+        with self.told():
+            found = bucket.obstore().get(self.client, self.key)
+            return bytes(found.bytes()), str(found.meta["e_tag"] or "")
+
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
@@ -149,15 +155,11 @@ class ObjectPlace:
             try:
                 found = bucket.obstore().get(self.client, self.key, options={"range": {"suffix": length}})
                 return bytes(found.bytes()), int(found.meta["size"])
-            except (
-                bucket.exceptions().NotSupportedError,
-                bucket.exceptions().GenericError,
-            ):  # Azure; an empty object
-                size = self.stat().st_size
-                start = max(0, size - length)
-                found = (
-                    bucket.obstore().get_range(self.client, self.key, start=start, end=size) if size else b""
-                )
+            except (bucket.exceptions().NotSupportedError, bucket.exceptions().GenericError):
+                size = self.stat().st_size  # Azure can't count from the end; others not beyond the beginning
+                if size <= length:
+                    return self.read_bytes(), size
+                found = bucket.obstore().get_range(self.client, self.key, start=size - length, end=size)
                 return bytes(found), size
 
     @overload
@@ -310,6 +312,39 @@ def place(address: str | os.PathLike[str] | ObjectPlace) -> Place:
     if not container or not set(parts).isdisjoint((".", "..")):
         raise ConfigError(f"{shown}: write the address as {scheme}://bucket/folder")
     return ObjectPlace(f"{scheme}://{container}", "/".join(parts))
+
+
+def read_tail(path: Place, length: int) -> tuple[bytes, int]:
+    """The last bytes of a file or object (fewer where there aren't so many), and the size of the whole."""
+    if isinstance(path, ObjectPlace):
+        return path.read_tail(length)
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - length))
+        return file.read(), size
+
+
+def listed(folder: Place, pattern: str) -> list[Place]:
+    """What lies directly in a folder under names that match, sorted."""
+    return [folder / name for name in sorted(found.name for found in folder.glob(pattern))]
+
+
+def below(path: Place, top: Place) -> str:
+    """The path of something relative to a folder that it is in, with slashes."""
+    return path.as_posix().removeprefix(f"{top.as_posix()}/")
+
+
+def files_below(path: Place) -> Iterator[tuple[Place, int]]:
+    """Every file or object below, with its size."""
+    if isinstance(path, ObjectPlace):
+        yield from ((one, stat.st_size) for one, stat in path.walk())
+    else:
+        yield from ((one, one.stat().st_size) for one in sorted(path.rglob("*")) if one.is_file())
+
+
+def told(path: Place) -> AbstractContextManager[None]:
+    """Within the block an object store's faults, of whoever met them, are StoreErrors of one line."""
+    return path.told() if isinstance(path, ObjectPlace) else nullcontext()
 
 
 def is_remote(address: str | os.PathLike[str] | ObjectPlace) -> bool:
