@@ -86,7 +86,7 @@ def new_parts(chain: Sequence[SequenceStore], reader: Reader) -> tuple[Part, ...
 
     A file with a frame is known by its size and time of change; the frames of one file by their pixels.
     """
-    names = _names(reader)
+    names = frame_names(reader)
     places = {name: place for place, name in enumerate(names)}
     known: set[str] = set()
     for store in chain:
@@ -126,7 +126,7 @@ def _gathered(places: list[int], count: int) -> list[Part]:
     return parts
 
 
-def _names(reader: Reader) -> list[str]:
+def frame_names(reader: Reader) -> list[str]:
     """The frames' names, without reading a header a file."""
     count = len(reader.frames)
     files = [reader.file(place) for place in range(count)]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from socket import gethostname
 from tempfile import gettempdir, mkdtemp
 from typing import Any
 
@@ -46,11 +48,13 @@ class Seen(ObjectPlace):
     def condition(self) -> dict[str, str]:
         """obstore's options of a GET that the server refuses when the object is of another version."""
         tag = self.seen.e_tag
-        return {"if_match": tag} if tag.startswith('"') else {}  # by HTTP's rules weak tags match nothing
+        if not tag or tag.startswith("W/"):  # by HTTP's rules a weak tag matches nothing
+            return {}
+        return {"if_match": f'"{_bare(tag)}"'}
 
     def check(self, meta: Any) -> None:
         """Raise StoreError unless an answer is of the version that was seen: not every server heeds conditions."""
-        if (int(meta["size"]), str(meta["e_tag"] or "")) != (self.seen.st_size, self.seen.e_tag):
+        if (int(meta["size"]), _bare(meta["e_tag"])) != (self.seen.st_size, _bare(self.seen.e_tag)):
             raise self._changed()
 
     @contextmanager
@@ -89,6 +93,10 @@ class Seen(ObjectPlace):
         return digest.hexdigest()
 
 
+def _bare(tag: str | None) -> str:
+    return (tag or "").strip('"')  # Azure's listings leave the quotes out
+
+
 def look(there: ObjectPlace) -> Seen | None:
     """The object at an address, if there is one."""
     try:
@@ -106,7 +114,7 @@ def version(file: Place) -> tuple[int, int | str]:
     """Changes whenever a file or object does: size and time of change, or size and ETag."""
     stat = file.stat()
     if isinstance(stat, Stat):
-        return stat.st_size, stat.e_tag or str(stat.st_mtime)
+        return stat.st_size, _bare(stat.e_tag) or str(stat.st_mtime)
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -164,19 +172,34 @@ def open_objects(
     `opener_of`: who reads a file of this name. Zarr stores are read in place; of anything else a few objects at a time
     are copied to a private temporary folder. Raises ReadError as for files, StoreError for faults of the store.
     """
-    found = objects_of(there)
+    single = look(there)
+    if single is not None:
+        return _opened_copy(single, options, opener_of)
+    found = below(there)
     if not found:
-        raise ReadError(f"{there} does not exist: check the address")
-    if found == [there]:
-        return _opened_copy(found[0], options, opener_of)
+        return _opened_glob(there, options)
     if any(file.parent == there and file.name in zarr_store.MARKS for file in found):
         from deblur.io.zarr_objects import seen_store
 
         return zarr_store.open_store(seen_store(there, found), str(there), options, origin=found)
-    direct = [file for file in found if file.parent == there]
-    if direct or not glob.has_magic(there.key):
-        return _opened_pictures(there, direct, options)
-    return _opened_pictures(there, found, options)
+    shelf = Shelf([file for file in found if file.parent == there])
+    with shelf.opening():
+        files = images.pictures_of(shelf.paths())
+        if not files:
+            raise ReadError(f"{there} {images.NONE_THERE}")
+        return _opened_pictures(there, files, files[0].parent, shelf, options)
+
+
+def _opened_glob(there: ObjectPlace, options: ReadOptions) -> tuple[Reader, ...]:
+    found = _globbed(there)
+    if not found and not glob.has_magic(there.key):
+        raise ReadError(f"{there} does not exist: check the address")
+    shelf = Shelf(found)
+    with shelf.opening():
+        files = images.pictures_of(shelf.paths())
+        if not files:
+            raise ReadError(f"{there} matches no PNG, JPEG or TIFF picture: check the pattern")
+        return _opened_pictures(there, files, images.common_root(files), shelf, options)
 
 
 def _opened_copy(file: Seen, options: ReadOptions, opener_of: Callable[[str], Opener]) -> tuple[Reader, ...]:
@@ -184,26 +207,21 @@ def _opened_copy(file: Seen, options: ReadOptions, opener_of: Callable[[str], Op
         raise ReadError(f"{file} is empty (0 bytes): copy it again or leave it out")
     shelf = Shelf([file])
     with shelf.opening():
-        path = shelf.path(file)
+        (path,) = shelf.paths()
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()  # who reads it is known by its name: what nobody reads is not fetched
         opener = opener_of(str(path))
         shelf.fetch(path)
-        return tuple(Copied(reader, shelf, [file]) for reader in opener.open(str(path), options))
+        return tuple(Copied(reader, shelf, whole=[file]) for reader in opener.open(str(path), options))
 
 
-def _opened_pictures(there: ObjectPlace, found: Sequence[Seen], options: ReadOptions) -> tuple[Reader, ...]:
-    shelf = Shelf(found)
-    with shelf.opening():
-        files = images.pictures_of(map(shelf.path, found))
-        matched = bool(found) and found[0].parent != there
-        if not files:
-            said = "matches no PNG, JPEG or TIFF picture: check the pattern" if matched else images.NONE_THERE
-            raise ReadError(f"{there} {said}")
-        root = images.common_root(files) if matched else files[0].parent
-        readers = images.open_files(
-            str(there), files, name=root.name, root=root, options=options, ready=shelf.fetch
-        )
-        return tuple(Copied(reader, shelf, found) for reader in readers)
+def _opened_pictures(
+    there: ObjectPlace, files: Sequence[Path], root: Path, shelf: Shelf, options: ReadOptions
+) -> tuple[Reader, ...]:
+    readers = images.open_files(
+        str(there), files, name=root.name, root=root, options=options, ready=shelf.fetch
+    )
+    return tuple(Copied(reader, shelf) for reader in readers)
 
 
 class Shelf:
@@ -215,17 +233,16 @@ class Shelf:
     def __init__(self, files: Sequence[Seen]) -> None:
         self._files = {file.key: file for file in files}
         self._root = files[0].root if files else ""
-        self._folder = Path(mkdtemp(prefix="deblur-"))
+        _sweep()
+        self._folder = Path(mkdtemp(prefix=f"{_prefix()}{os.getpid()}-"))
         self._mirror = self._folder / PurePosixPath(self._root).name
         self._held: list[Path] = []
         self._digests: dict[Path, str] = {}
         self.users = 0
 
-    def path(self, file: Seen) -> Path:
-        """Where the copy of an object lies, if there is one now."""
-        path = self._mirror / file.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def paths(self) -> list[Path]:
+        """Where the copies of the objects lie, when they are there."""
+        return [self._mirror / key for key in self._files]
 
     def original(self, path: Path) -> Seen:
         return self._files[path.relative_to(self._mirror).as_posix()]
@@ -236,6 +253,7 @@ class Shelf:
             return
         while len(self._held) >= KEPT:
             self._held.pop(0).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._digests[path] = self.original(path).copy_to(path)
         except BaseException:
@@ -276,10 +294,27 @@ class Shelf:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _prefix() -> str:
+    return f"deblur-source-{gethostname()}-"
+
+
+def _sweep() -> None:
+    """Remove what processes of this host left when they were killed."""
+    if os.name == "nt":
+        return  # there signal 0 is no question
+    for folder in Path(gettempdir()).glob(f"{_prefix()}*-*"):
+        try:
+            os.kill(int(folder.name.removeprefix(_prefix()).split("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OverflowError, PermissionError):
+            continue  # not ours
+
+
 class Copied(Reader):
     """A reader of copies, which speaks of the objects."""
 
-    def __init__(self, reader: Reader, shelf: Shelf, whole: Sequence[Seen]) -> None:
+    def __init__(self, reader: Reader, shelf: Shelf, *, whole: Sequence[Seen] = ()) -> None:
         self.header, self.frames = reader.header, reader.frames
         self._reader: Reader = reader
         self._shelf: Shelf | None = shelf

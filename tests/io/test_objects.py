@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from deblur.errors import DeblurError, ReadError, StoreError
 from deblur.io import Reader, open_source
 from deblur.io import objects as module
 from deblur.io.objects import KEPT, matching
-from deblur.place import ObjectPlace, place
+from deblur.place import ObjectPlace, Stat, place
 from tests.io.test_contract import COUNT, SAMPLES, WRITERS, label, truth, write_npy, write_pngs, write_zarr
 from tests.objects import upload
 
@@ -182,7 +184,7 @@ def test_a_broken_frame_is_named_by_its_address(tmp_path: Path, memory: ObjectPl
     ("name", "told"),
     [
         ("absent", "does not exist"),
-        ("absent/*.png", "does not exist"),
+        ("absent/*.png", "matches no PNG, JPEG or TIFF picture"),
         ("notes", "holds no PNG, JPEG or TIFF picture"),
         ("notes/*", "matches no PNG, JPEG or TIFF picture"),
         ("clip.gif", "GIF has a palette"),
@@ -220,6 +222,29 @@ def test_a_copy_that_does_not_fit_is_not_begun(
     with pytest.raises(StoreError, match="set TMPDIR to a larger place"):
         open_source(f"{memory}/a.npy")
     assert list(scratch.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept_up(memory: ObjectPlace, scratch: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mine, other = (scratch / f"{module._prefix()}{pid}-abc" for pid in (os.getpid(), gone.pid))
+    foreign = scratch / f"deblur-source-elsewhere-{gone.pid}-abc"
+    for folder in (mine, other, foreign):
+        folder.mkdir()
+    (memory / "a.npy").write_bytes(b"x")
+    with pytest.raises(ReadError, match="is broken"):
+        open_source(f"{memory}/a.npy")
+    assert set(scratch.iterdir()) == {mine, foreign}
+
+
+@pytest.mark.parametrize("tag", ["0x8D", '"0x8D"'])
+def test_tags_are_compared_without_their_quotes(tag: str) -> None:
+    """Azure's listings leave out what its answers hold."""
+    seen = module.Seen("az://box", "a", Stat(3, 0.0, tag))
+    assert seen.condition == {"if_match": '"0x8D"'}
+    seen.check({"size": 3, "e_tag": '"0x8D"'})
+    with pytest.raises(StoreError, match="changed while it was read"):
+        seen.check({"size": 3, "e_tag": '"0x8E"'})
 
 
 NAMES = st.lists(st.sampled_from(["a", "b1", ".h", "c.png", "d.tif"]), min_size=1, max_size=3).map("/".join)
