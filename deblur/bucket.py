@@ -69,7 +69,7 @@ def exceptions() -> Any:
 def fault(where: str, error: BaseException) -> StoreError:
     """A fault of the store in one line: where, what, and what to do."""
     scheme = where.partition(":")[0]
-    text = without_secrets(" ".join(str(error).split()))
+    text = without_secrets(" ".join(str(error).split())).partition(" Debug source")[0]
     lower = text.lower()
     bucket = "/".join(where.split("/")[:3])
     causes: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -94,6 +94,6 @@ def fault(where: str, error: BaseException) -> StoreError:
     )
     said = next(
         (said for words, said in causes if any(word in lower for word in words)),
-        text.partition(" Debug source")[0][:300],
+        text[:300],
     )
     return StoreError(f"{where}: {said}")
