@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,7 +193,7 @@ def restore(
     from deblur.terminal import progress_bars
 
     told = {
-        "path": os.path.expanduser(source),
+        "path": source if "://" in source else str(Path(source).expanduser()),
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,
