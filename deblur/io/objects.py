@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ from deblur.io import images, zarr_store
 from deblur.io.reader import Opener, Reader, ReadOptions
 from deblur.place import BLOCK, ObjectPlace, Place, Stat
 
-KEPT = 4  #: copies at a time
+KEPT = 4  #: copies at a time, those that are being made included
+AHEAD = 2  #: of them made while the one before is decoded
 
 
 class Seen(ObjectPlace):
@@ -218,6 +220,7 @@ def _opened_copy(file: Seen, options: ReadOptions, opener_of: Callable[[str], Op
 def _opened_pictures(
     there: ObjectPlace, files: Sequence[Path], root: Path, shelf: Shelf, options: ReadOptions
 ) -> tuple[Reader, ...]:
+    shelf.read_in(files)
     readers = images.open_files(
         str(there), files, name=root.name, root=root, options=options, ready=shelf.fetch
     )
@@ -227,7 +230,8 @@ def _opened_pictures(
 class Shelf:
     """Copies of a few objects of one bucket, in a private temporary folder, under the names that they have there.
 
-    A copy goes when KEPT newer ones have come, and the last of them with the shelf.
+    Of objects that are asked for in order the next AHEAD are copied meanwhile. A copy goes when there would be more than
+    KEPT, and the last of them with the shelf.
     """
 
     def __init__(self, files: Sequence[Seen]) -> None:
@@ -236,8 +240,12 @@ class Shelf:
         _sweep()
         self._folder = Path(mkdtemp(prefix=f"{_prefix()}{os.getpid()}-"))
         self._mirror = self._folder / PurePosixPath(self._root).name
-        self._held: list[Path] = []
+        self._pool = ThreadPoolExecutor(AHEAD + 1)  # it has no thread before there is work
+        self._copies: dict[Path, Future[str]] = {}
         self._digests: dict[Path, str] = {}
+        self._order: list[Path] = []
+        self._places: dict[Path, int] = {}
+        self._last = len(files)  # the place that was asked for last: none yet
         self.users = 0
 
     def paths(self) -> list[Path]:
@@ -247,19 +255,40 @@ class Shelf:
     def original(self, path: Path) -> Seen:
         return self._files[path.relative_to(self._mirror).as_posix()]
 
+    def read_in(self, order: Sequence[Path]) -> None:
+        """Say in which order copies will be asked for, most likely."""
+        self._order, self._places = list(order), {path: place for place, path in enumerate(order)}
+
     def fetch(self, path: Path) -> None:
         """Have the copy at `path` there."""
-        if path in self._held:
-            return
-        while len(self._held) >= KEPT:
-            self._held.pop(0).unlink(missing_ok=True)
+        place = self._places.get(path, 0)
+        ahead = self._order[place + 1 : place + 1 + AHEAD] if place == self._last + 1 else []
+        self._last = place
+        for each in (path, *ahead):
+            if each not in self._copies:
+                self._make_room((path, *ahead))
+                self._copies[each] = self._pool.submit(self._copy, each)
+        try:
+            self._digests[path] = self._copies[path].result()
+        except Exception:
+            del self._copies[path]
+            raise
+
+    def _make_room(self, wanted: Sequence[Path]) -> None:
+        while len(self._copies) >= KEPT:
+            oldest = next(path for path in self._copies if path not in wanted)
+            copy = self._copies.pop(oldest)
+            if not copy.cancel():
+                copy.exception()  # waits
+            oldest.unlink(missing_ok=True)
+
+    def _copy(self, path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._digests[path] = self.original(path).copy_to(path)
+            return self.original(path).copy_to(path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        self._held.append(path)
 
     def digest(self, path: Path) -> str:
         """The sha256 of the bytes that were fetched."""
@@ -291,6 +320,7 @@ class Shelf:
             self.remove()
 
     def remove(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

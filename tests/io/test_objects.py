@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,30 @@ def test_a_few_copies_at_a_time(tmp_path: Path, memory: ObjectPlace, scratch: Pa
             most = max(most, len(files_in(scratch)))
     assert 1 <= most <= KEPT < COUNT
     assert list(scratch.iterdir()) == []
+
+
+def test_the_next_are_on_their_way_while_one_is_read(
+    tmp_path: Path, memory: ObjectPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pngs(tmp_path, truth("uint8", 1))
+    upload(tmp_path, memory, "*.png")
+    begun = {f"f{number}.png": threading.Event() for number in range(8, 8 + COUNT)}
+    usual = module.Seen.copy_to
+
+    def copy_to(self: module.Seen, path: Path) -> str:
+        begun[self.name].set()
+        return usual(self, path)
+
+    monkeypatch.setattr(module.Seen, "copy_to", copy_to)
+    with open_source(str(memory))[0] as reader:
+        reader.read(0)
+        assert not begun["f9.png"].is_set()  # who looks at the first only needs no other
+        reader.read(1)
+        assert begun["f10.png"].wait(30)
+        assert begun["f11.png"].wait(30)
+        reader.read(5)  # a jump
+        assert np.array_equal(reader.read(2), truth("uint8", 1)[2])
+        assert not begun["f14.png"].is_set()
 
 
 def test_each_object_is_fetched_once(
