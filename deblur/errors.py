@@ -30,6 +30,10 @@ class StoreError(DeblurError):
     """A store is missing, damaged, or written by something else."""
 
 
+class BusyStoreError(StoreError):
+    """A store can't be reached or is overloaded now; another try may help."""
+
+
 class LeaseError(DeblurError):
     """Somebody else is working on this sequence."""
 

@@ -23,7 +23,7 @@ from pydantic import Field  # noqa: E402
 
 from deblur import night as work  # noqa: E402
 from deblur.config import JobConfig, load_job  # noqa: E402
-from deblur.errors import DeblurError  # noqa: E402
+from deblur.errors import BusyStoreError, DeblurError  # noqa: E402
 from deblur.hooks import tell  # noqa: E402
 from deblur.job import raise_if_all_failed  # noqa: E402
 from deblur.outcome import Outcome, raise_for_failures  # noqa: E402
@@ -42,7 +42,9 @@ Until = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")]
 def _storage(_task: Any, _run: Any, state: Any) -> bool:
     """Whether trying again may help: storage that hiccuped, not what deblur says is wrong."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError) and not isinstance(error, DeblurError)
+    return isinstance(error, BusyStoreError) or (
+        isinstance(error, OSError) and not isinstance(error, DeblurError)
+    )
 
 
 # The ledger says what is done; Prefect must not remember results of its own, nor store pixels' records.

@@ -33,7 +33,7 @@ from deblur.store.durable import (
     write_json,
     write_new,
 )
-from deblur.store.lease import Lease
+from deblur.store.lease import Lease, check_token
 from deblur.store.owner import Owner
 from deblur.store.shards import Grid, index_of
 from deblur.store.source import (
@@ -123,6 +123,8 @@ class SourceWriter:
                 f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
                 f"(only the last is shorter), got shape {frames.shape} at {t0}"
             )
+        if isinstance(self.staging, ObjectPlace):
+            check_token(self.staging.parent, self._lease.token or 0)  # not into what a successor writes
         self._ended = count < self.grid.shard[0]
         block = np.zeros((self._whole(t0, count), *frames.shape[1:]), frames.dtype)
         block[:count] = frames
