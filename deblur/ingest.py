@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -153,15 +154,17 @@ def _copied(
 ) -> tuple[SourceStore, tuple[str, ...]]:
     count = len(reader.frames)
     store = archive.sequence(sequence)
+    header = reader.header
+    block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
     with SourceStore.create(
         store.source.path,
         reader.header,
         reader.frames,
         chunk=job.tiling.chunk,
-        shard_frames=job.tiling.frames,
+        shard_frames=block,
         shard_size=job.tiling.shard,
     ) as writer:
-        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
+        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
         files = _paths(source, reader)
         own = {

@@ -367,17 +367,17 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
     return RunSpec(
         shape=planned.shape,
         dtype=planned.dtype,
-        shard_frames=planned.frames,
-        shard_size=job.tiling.shard,
-        chunk=job.tiling.chunk,
-        levels=levels_for(height, width, chunk=job.tiling.chunk),
+        shard_frames=planned.layout.frames,
+        shard_size=planned.layout.shard,
+        chunk=planned.layout.chunk,
+        levels=levels_for(height, width, chunk=planned.layout.chunk),
         gradients="gradients" in job.outputs,
         name=planned.sequence,
         channels=header.channels,
         frame_rate=header.frame_rate,
         pixel_size=header.pixel_size,
         largest=light.white,
-        parameters=planned.parameters.dump() | {"numerics": numerics_class()},
+        parameters=planned.parameters.dump() | {"numerics": numerics_class(), "unit": planned.layout.unit},
     )
 
 

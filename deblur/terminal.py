@@ -83,6 +83,8 @@ def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
         "frames": str(count),
         "size": f"{width}×{height}",
         "halo": f"{plan.parameters.motion_halo}+{plan.parameters.restore_halo} px",
+        "window": f"{plan.layout.window} px",
+        "unit": f"{plan.layout.unit} px, {plan.layout.frames} frames",
         "units": str(cost.units),
         "to do": f"{outcome.missing}" + (f" ({outcome.carried} carried)" if outcome.carried else ""),
         "read": f"{cost.read_amplification:.2f}×",
