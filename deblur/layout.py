@@ -27,17 +27,11 @@ RESTORE_PLANES = 40  # of one channel; each further one adds 12
 LOOK_PLANES = 8  # of one channel; each further one adds 2
 MOST_LOOKS = 3  # a frame and its two neighbours
 
-WINDOW_MEMORY = (
-    3 << 29
-)  # bytes of its planes that a chosen window may take: a 2 GiB worker holds it and its unit
+WINDOW_MEMORY = 3 << 29  # bytes that a chosen window may take: with its unit it fits a worker of 2 GiB
 STEP = 512  # chosen windows are multiples of it, or as large as the frame
 GRAIN = 64  # windows must see the pyramid that the whole frame sees
-WORK = (
-    1 << 25
-)  # pixels × frames of a chosen unit at the most: what a crash may cost, and what a worker ends with
-SHARES = (
-    32  # units of a stage at the least before more than FEW frames are put into one: workers want their share
-)
+WORK = 5 << 23  # pixels × frames of a chosen unit at the most: what a crash may cost
+SHARES = 32  # units of a stage at the least before one gets more than FEW frames: workers want their share
 FEW, MOST = 4, 16  # frames of a chosen unit
 
 
