@@ -36,11 +36,11 @@ def as_dtype(codes: NDArray[np.float64], dtype: str) -> NDArray[Any]:
         (1024, 3, 512, 1024, "variational", 0, "uint8", "fast"),
         (768, 1, 256, 768, "richardson_lucy", 0, "uint16", "fast"),
         (1536, 1, None, None, "variational", 0, "uint16", "fast"),
-        (1024, 1, 1024, 1024, "wiener", 0, "float32", "fast"),
+        (1024, 1, 1024, 1024, "fast", 0, "float32", "fast"),
         (768, 1, None, None, "variational", 6, "uint8", "accurate"),
         (768, 3, None, None, "variational", 6, "uint8", "fast"),
         (768, 1, None, None, "richardson_lucy", 6, "float32", "fast"),
-        (768, 3, None, None, "wiener", 6, "uint16", "fast"),
+        (768, 3, None, None, "fast", 6, "uint16", "fast"),
     ],
 )
 def test_the_projection_bounds_the_peak(
@@ -61,7 +61,7 @@ def test_the_projection_bounds_the_peak(
         "archive": str(tmp_path / "archive"),
         "sources": [{"path": str(tmp_path / "pan.npy"), "exposure_fraction": 0.75}],
         "motion": {"method": motion},
-        "restore": {"method": method} | ({} if method == "wiener" else {"iterations": 6}),
+        "restore": {"method": method, "iterations": 6},
         "tiling": {"window": window, "shard": window or 1024, "unit": unit, "frames": 3},
         "cluster": {"kind": "local", "workers": 1},
     }
