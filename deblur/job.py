@@ -6,6 +6,7 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -49,6 +50,7 @@ from deblur.store import (
     levels_for,
 )
 from deblur.store.durable import digest_of
+from deblur.store.ledger import Index
 from deblur.store.publish import Action
 from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
 from deblur.survey import survey
@@ -160,7 +162,9 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
     missing = carried = 0
     seconds = 0.0
-    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage)):
+    run = outcome.plan.run
+    finished = store.run(run).ledger().index() if run in store.runs() else ()
+    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage, finished)):
         unit = task.unit
         missing, carried = missing + (task.parent is None), carried + (task.parent is not None)
         if task.parent is None:
@@ -299,9 +303,11 @@ def _computed(
             run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
             ledger = run.ledger()
+            finished = ledger.index()  # of both stages at once: with many units it takes its time
+            stages = Counter(str(record.get("stage")) for record in ledger.latest()) if len(finished) else {}
             for stage in STAGES:
-                tasks = _tasks(outcome, store, job, stage)
-                total, done = _remaining(run, planned, stage), 0
+                tasks = _tasks(outcome, store, job, stage, finished)
+                total, done = max(0, planned.cost.units // len(STAGES) - stages.get(stage, 0)), 0
                 if total:  # the first unit may take minutes: kernels are compiled for it
                     progress(f"{stage} {planned.sequence}", 0, total)
 
@@ -333,11 +339,12 @@ def _computed(
     )
 
 
-def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> Iterator[Task]:
-    """The units of a stage that the run's ledger does not have; those that the parent has are carried over."""
+def _tasks(
+    outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage, finished: Index | tuple[()]
+) -> Iterator[Task]:
+    """The units of a stage that are not finished; those that the parent has are carried over."""
     planned = outcome.plan
     assert planned is not None
-    finished = store.run(planned.run).ledger().index() if planned.run in store.runs() else ()
     held = store.run(outcome.parent).ledger().index() if outcome.parent else ()
     if outcome.parent and not _same_layout(store.run(outcome.parent), run_spec(planned, store, job)):
         held = ()
@@ -345,12 +352,6 @@ def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage)
         if unit.key not in finished:
             parent = outcome.parent if unit.key in held else None
             yield Task(str(job.archive), planned.sequence, planned.run, unit, parent)
-
-
-def _remaining(run: RunStore, planned: Plan, stage: Stage) -> int:
-    """How many units of a stage are to be done: what the plan has, without what the ledger has."""
-    done = sum(1 for record in run.ledger().latest() if record.get("stage") == stage)
-    return max(0, planned.cost.units // len(STAGES) - done)
 
 
 def _same_layout(parent: RunStore, spec: RunSpec) -> bool:

@@ -21,7 +21,7 @@ from deblur.scene import Camera, make_scene, moving_view
 from deblur.store import Archive
 
 FRACTION = 0.6
-TILE, DEPTH = 256, 48
+TILE, DEPTH = 512, 32
 ROUNDS = 30  # of Richardson-Lucy
 
 
