@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
+BLOCK_BYTES = 128 << 20  # of frames held at once, unless a single one is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,10 @@ def _copied(
         reader.header,
         reader.frames,
         chunk=job.tiling.chunk,
-        shard_frames=job.tiling.frames,
+        shard_frames=(block := _block(reader, job.tiling.frames)),
         shard_size=job.tiling.shard,
     ) as writer:
-        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
+        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
         files = _paths(source, reader)
         own = {
@@ -171,6 +173,12 @@ def _copied(
             "modified": min(path.stat().st_mtime for path in files),
         }
         return writer.finish(metadata={"deblur": told | own}), tuple(copy.broken)
+
+
+def _block(reader: Reader, frames: int) -> int:
+    """How many frames are held and stored together: `frames`, fewer of large ones."""
+    size = prod(reader.header.shape) * np.dtype(reader.header.dtype).itemsize
+    return max(1, min(frames, BLOCK_BYTES // size))
 
 
 class _Copy:
@@ -209,7 +217,8 @@ class _Copy:
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         paths = [self._reader.file(index) for index in places]
         files = [sha256_file(path) if path is not None else None for path in paths]
-        self._writer.write(written, np.stack(held), indices=places, files=files)
+        frames = np.stack(held) if len(held) > 1 else held[0][None]
+        self._writer.write(written, frames, indices=places, files=files)
         written += len(held)
         held.clear()
         places.clear()
