@@ -181,7 +181,7 @@ def _surveyed(store: SequenceStore, identity: dict[str, Any]) -> bool:
 def _worth_workers(shape: tuple[int, int, int, int]) -> bool:
     count, _, height, width = shape
     factor = reduction_for(height, width)
-    return count * height * width * (1 + PER_REDUCED / factor**2) > WORTH and count > BLOCK
+    return count * height * width * (1 + PER_REDUCED / factor**2) > WORTH
 
 
 def _estimate(work: _Survey) -> Estimate:

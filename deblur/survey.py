@@ -31,8 +31,8 @@ QUANTUM = 64  # stored motion counts in 1/64 px
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
 CURVE_SIDE = 512  # the same for how it grows with the light, which takes longer
 LARGEST_SIDE = 4096  # of what is looked at to estimate the exposure
-# Measured: planes of float32, or what takes as much, at the peak
-STRIP_PLANES, HELD_PLANES, CROP_PLANES, PAIR_PLANES, SHARE_PLANES = 5, 6, 8, 90, 20
+# Measured: planes of float32 at the peak, besides the channels; of a block's fields there are four a frame
+STRIP_PLANES, CROP_PLANES, PAIR_PLANES, FIELD_PLANES, SHARE_PLANES = 5, 8, 40, 32, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +231,13 @@ def survey_memory(shape: tuple[int, int, int, int], dtype: str, *, estimate: boo
     `shape`: (t, c, y, x); `estimate`: the exposure is estimated from the frames as well.
     """
     _, channels, height, width = shape
-    factor = reduction_for(height, width)
+    factor, item = reduction_for(height, width), np.dtype(dtype).itemsize
     rows = min(height, round_up(max(1, VALUES // width), max(ROWS, factor)) + 2 * factor)
-    item = np.dtype(dtype).itemsize
-    strip = rows * width * (channels * (item + 4 * STRIP_PLANES) + 4 * HELD_PLANES)
+    strip = rows * width * (channels * (item + 4) + 4 * STRIP_PLANES)
     crop = min(height, NOISE_SIDE) * min(width, NOISE_SIDE) * channels * (item + 4 * CROP_PLANES)
-    small = -(-height // factor) * -(-width // factor) * 4 * PAIR_PLANES
+    small = -(-height // factor) * -(-width // factor) * 4
     told = min(height, LARGEST_SIDE) * min(width, LARGEST_SIDE) * 4 * SHARE_PLANES if estimate else 0
-    return max(strip, crop, told) + small
+    return max(strip, crop, small * PAIR_PLANES, told) + small * FIELD_PLANES
 
 
 def refine(

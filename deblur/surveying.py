@@ -104,6 +104,7 @@ def survey_unit(task: Task) -> dict[str, Any]:
 
 def share_unit(task: Task) -> dict[str, Any]:
     """By which share of its motion one frame was blurred, from the survey of it and its neighbours."""
+    forget_peak()
     work = _work(task.archive, task.sequence, task.run)
     t, (height, width) = task.unit.t0, work.source.shape[2:]
     before, after = (
@@ -111,7 +112,13 @@ def share_unit(task: Task) -> dict[str, Any]:
         for at in (t - 1, t)
     )
     told = share_of(work.read(t), height, width, light=work.light, before=before, after=after)
-    return {"key": task.unit.key, "stage": task.unit.stage, "frame": t, "share": told}
+    return {
+        "key": task.unit.key,
+        "stage": task.unit.stage,
+        "frame": t,
+        "share": told,
+        "peak_bytes": peak_memory(),
+    }
 
 
 def as_bytes(facts: NDArray[Any]) -> NDArray[np.uint8]:

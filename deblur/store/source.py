@@ -271,8 +271,10 @@ class SourceWriter:
         self._ended = count < self.grid.shard[0]
         spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
         block = np.concatenate([frames, spare]) if len(spare) else frames
-        pixels, sides = ShardedArray(self.staging, PIXELS), self.grid.shape[2:]
-        for box in boxes(*sides, max(self.grid.shard[2:])):  # Zarr holds copies of all that it is given
+        pixels, (height, width) = ShardedArray(self.staging, PIXELS), self.header.shape[1:]
+        for box in boxes(
+            height, width, max(self.grid.shard[2:])
+        ):  # Zarr holds copies of all that it is given
             region = self.grid.region(t0, t0 + len(block), box)
             self._shards |= pixels.write(region, block[..., *box.slices])
         for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
