@@ -135,8 +135,8 @@ class Tiling(Section):
         return self
 
     def source_frames(self, frame_bytes: int) -> int:
-        """Frames of a shard of the source: so few by default that reading them in takes little memory."""
-        return self.frames or max(1, min(4, SOURCE_SHARD // frame_bytes))
+        """Frames of a shard of the source: fewer of large ones, so that reading them in takes little memory."""
+        return max(1, min(self.frames or 4, SOURCE_SHARD // frame_bytes))
 
 
 class Limits(Section):

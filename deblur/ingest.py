@@ -212,7 +212,8 @@ class _Copy:
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         paths = [self._reader.file(index) for index in places]
         files = [sha256_file(path) if path is not None else None for path in paths]
-        self._writer.write(written, np.stack(held), indices=places, files=files)
+        frames = np.stack(held) if len(held) > 1 else held[0][None]
+        self._writer.write(written, frames, indices=places, files=files)
         written += len(held)
         held.clear()
         places.clear()

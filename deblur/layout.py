@@ -17,7 +17,7 @@ import numpy as np
 from deblur.config import Tiling
 from deblur.tiling import Layout, round_up
 
-Stage = Literal["motion", "restore"]
+Stage = Literal["survey", "share", "motion", "restore"]  # the first two come before there is a plan
 STAGES: tuple[Stage, ...] = ("motion", "restore")
 # Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB; float32 planes of a
 # window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour that it starts from too.

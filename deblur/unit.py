@@ -11,7 +11,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -119,7 +119,7 @@ def forget_peak() -> None:
 def _context(archive: str, sequence: str, run: str) -> Context:
     store = Archive.open(Path(archive)).sequence(sequence)
     opened = store.run(run)
-    _require_class(opened)
+    require_class(opened.parameters["numerics"], f"run {opened.id}")
     infos = frame_infos(store.source)
     return Context(
         store,
@@ -133,17 +133,15 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     )
 
 
-def _require_class(run: RunStore) -> None:
-    """Refuse to compute where the bits might come out otherwise than in the process that planned the run."""
-    planned, here = run.parameters["numerics"], numerics_class()
+def require_class(planned: Mapping[str, str], name: str) -> None:
+    """Refuse to compute where the bits might come out otherwise than in the process that planned it."""
+    here = numerics_class()
     other = [
-        f"{name} {here.get(name)} instead of {planned[name]}"
-        for name in planned
-        if here.get(name) != planned[name]
+        f"{key} {here.get(key)} instead of {planned[key]}" for key in planned if here.get(key) != planned[key]
     ]
     if other:
         raise NumericsError(
-            f"{socket.gethostname()} is of another numerics class than run {run.id} ({'; '.join(other)}): "
+            f"{socket.gethostname()} is of another numerics class than {name} ({'; '.join(other)}): "
             "give all workers the same packages and CPU features, or start a new run there"
         )
 
@@ -174,7 +172,8 @@ def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any
         for name, other in (("forward", t + 1), ("backward", t - 1)):
             if not context.link(t, other):
                 continue
-            coarse = context.sequence.survey_part(name, t, t + 1)[0]
+            pair = min(t, other)
+            coarse = context.sequence.survey_part(name, pair, pair + 1)[0]
             for tile in tiles:
                 view = tile.read.within(region)
                 found = refine(

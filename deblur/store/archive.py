@@ -144,16 +144,18 @@ class SequenceStore:
     def has_survey(self) -> bool:
         return (self.survey_path / "zarr.json").is_file()
 
-    def write_survey(self, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
-        """Store the survey, whole or not at all; returns its digest. An earlier one is replaced."""
-        return survey.write_survey(self.survey_path, arrays, attrs)
+    def draft_survey(
+        self, key: str, told: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], str, int]]
+    ) -> survey.Draft:
+        """A survey in the making, or the one that was left with this key (see `store.survey.Draft.begin`)."""
+        return survey.Draft.begin(self.survey_path, key, told, arrays)
 
-    def read_survey(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """(arrays, plain values); StoreError where there is none or it is damaged."""
-        return survey.read_survey(self.survey_path)
+    def opened_draft(self, name: str) -> survey.Draft:
+        """The draft of a survey whose folder has this name."""
+        return survey.Draft(self.path / name)
 
     def survey_part(self, name: str, t0: int, t1: int) -> NDArray[Any]:
-        """Rows t0..t1 of one array of the survey."""
+        """Rows t0..t1 of one array of the survey; those of `forward` and `backward` are pairs of frames t and t + 1."""
         return survey.read_survey_part(self.survey_path, name, t0, t1)
 
     def survey_attrs(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sharded Zarr arrays as deblur writes them; with `survey.py`, the only place that imports Zarr here.
+"""Sharded Zarr arrays as deblur writes them; the only place that imports Zarr here.
 
 Inside a shard every chunk is blosc-zstd-bitshuffle and then crc32c (plain blosc lets 9 of 10 flipped bits
 pass). All-zero chunks are written too, so a chunk that is not there is always a fault and never a zero.
@@ -167,6 +167,15 @@ class ShardedArray:
                 raise StoreError(
                     f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
                 ) from None
+
+    def complete(self, region: Region) -> bool:
+        """Whether every shard of a region was written whole."""
+        try:
+            for index in self.grid.touched(region):
+                self._require_complete(key_of(self.name, index), index)
+        except StoreError:
+            return False
+        return True
 
     def _require_complete(self, key: str, index: Index) -> None:
         """Refuse a shard that isn't there or lacks chunks: Zarr would read zeros, from an empty file too."""

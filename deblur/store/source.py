@@ -34,7 +34,7 @@ from deblur.store.durable import (
 )
 from deblur.store.owner import Owner
 from deblur.store.shards import Grid, index_of, key_of
-from deblur.tiling import Box, round_up
+from deblur.tiling import Box, boxes, round_up
 from deblur.types import FrameInfo, SequenceHeader
 
 FORMAT = 1
@@ -262,21 +262,21 @@ class SourceWriter:
         """
         count = frames.shape[0] if frames.ndim == 4 else 0
         indices = self._next(count) if indices is None else tuple(indices)
-        if (
-            t0 != len(self._frames)
-            or self._ended
-            or not 0 < count <= self.grid.shard[0]
-            or len(indices) != count
-        ):
+        fits = 0 < count <= self.grid.shard[0] and len(indices) == count
+        if t0 != len(self._frames) or self._ended or not fits:
             raise ArrayError(
                 f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
                 f"(only the last is shorter), got shape {frames.shape} at {t0}"
             )
         self._ended = count < self.grid.shard[0]
-        block = np.zeros((self._whole(t0, count), *frames.shape[1:]), frames.dtype)
-        block[:count] = frames
-        region = self.grid.region(t0, t0 + len(block), Box(0, self.grid.shape[2], 0, self.grid.shape[3]))
-        self._shards |= ShardedArray(self.staging, PIXELS).write(region, block)
+        spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
+        block = np.concatenate([frames, spare]) if len(spare) else frames
+        pixels, (height, width) = ShardedArray(self.staging, PIXELS), self.header.shape[1:]
+        for box in boxes(
+            height, width, max(self.grid.shard[2:])
+        ):  # Zarr holds copies of all that it is given
+            region = self.grid.region(t0, t0 + len(block), box)
+            self._shards |= pixels.write(region, block[..., *box.slices])
         for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
             info = self.infos[index]
             file = files[place] if files is not None else None
@@ -326,7 +326,7 @@ class SourceWriter:
         return tuple(i for i in range(start, len(self.infos)) if i not in bad)[:count]
 
     def _whole(self, t0: int, count: int) -> int:
-        """Frames to write so that the shard is whole although quarantined frames left the array too long."""
+        """Frames that make the shard whole although quarantined ones left the array too long."""
         return min(self.grid.shard[0], self.grid.shape[0] - t0) if self._ended else count
 
     def _make_array(self, frames: int) -> None:
