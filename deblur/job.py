@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deblur.clusters import connect, fitting_workers
+from deblur.clusters import connect, dashboard, fitting_workers, too_small
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
 from deblur.exposure import estimate_stored
-from deblur.ingest import Progress, ingest_source
+from deblur.ingest import Progress, ingest_source, say
+from deblur.ingest import silent as silent
 from deblur.outcome import Outcome, Sequence
+from deblur.outcome import raise_if_all_failed as raise_if_all_failed
 from deblur.plan import (
     STAGES,
     Plan,
@@ -60,10 +62,6 @@ if TYPE_CHECKING:
 
 
 Connection = Callable[[int], "AbstractContextManager[Client | None]"]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
@@ -256,8 +254,8 @@ def compute(
     start = connection or (lambda need: connect(job.cluster, memory=job.limits.memory, need=need))
     found = list(outcomes)
     with start(need) as client:
-        if client is not None and connection is None and client.dashboard_link:
-            progress(f"Dask dashboard {client.dashboard_link}", 1, 1)
+        if client is not None and connection is None:
+            say(progress, dashboard(client), *too_small(client, need, but=set()))
         for n in sorted(ready, key=lambda n: outcomes[n].parent is not None):
             found[n] = _computed(outcomes[n], archive, job, client, stop, progress)
     return found
@@ -312,7 +310,13 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                given_up = run_tasks(takewhile(lambda _: not stop(), tasks), client=client, done=record)
+                given_up = run_tasks(
+                    takewhile(lambda _: not stop(), tasks),
+                    client=client,
+                    done=record,
+                    need=planned.cost.memory,
+                    priority=0 if outcome.parent else 1,  # others' reprocessing on the same scheduler waits
+                )
                 for failure in given_up:  # tried again by the next run; until then `status` counts it
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
                     ledger.append({"status": "failed", **told})
@@ -385,14 +389,3 @@ def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
     """The whole job, without an orchestrator."""
     outcomes = plan(job, ingest(job, progress=progress), progress=progress)
     return publish(job, verify(job, compute(job, outcomes, progress=progress)))
-
-
-def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
-    """One failure as it is; several as one line, of their common kind."""
-    failed = list({str(error): error for error in errors if error}.values())
-    if not errors or not all(errors):
-        return
-    if len(failed) == 1:
-        raise failed[0]
-    kinds = {type(error) for error in failed}
-    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

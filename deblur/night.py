@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deblur import job as work
 from deblur.catalog import Catalog, cache_folder
-from deblur.clusters import connect, fitting_workers, refuse_small_workers
+from deblur.clusters import connect, dashboard, fitting_workers, refuse_small_workers, too_small
 from deblur.config import JobConfig
 from deblur.errors import ConfigError, StoreError
-from deblur.ingest import Progress
-from deblur.job import silent
+from deblur.ingest import Progress, say, silent
 from deblur.outcome import Outcome
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
@@ -201,8 +200,8 @@ class _Memory:
 class Crew:
     """The workers of one night: started when first needed, shared by its batches."""
 
-    def __init__(self, job: JobConfig) -> None:
-        self._job, self._stack = job, ExitStack()
+    def __init__(self, job: JobConfig, *, progress: Progress = silent) -> None:
+        self._job, self._stack, self._progress = job, ExitStack(), progress
         self._begun, self._client, self._need = False, None, 0
 
     def __enter__(self) -> Crew:
@@ -227,6 +226,8 @@ class Crew:
                 connect(cluster, memory=self._job.limits.memory, need=need)
             )
             self._begun = True
+            if self._client is not None:
+                say(self._progress, dashboard(self._client), *too_small(self._client, need, but=set()))
         elif self._client is not None:
             refuse_small_workers(self._client, need)
         self._need = max(self._need, need)

@@ -116,3 +116,14 @@ def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
     faults = [text for outcome in outcomes for text in outcome.faults()]
     if faults:
         raise DeblurError(f"{len(faults)} left undone, the first: {faults[0]}")
+
+
+def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
+    """One failure as it is; several as one line, of their common kind."""
+    failed = list({str(error): error for error in errors if error}.values())
+    if not errors or not all(errors):
+        return
+    if len(failed) == 1:
+        raise failed[0]
+    kinds = {type(error) for error in failed}
+    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

@@ -1,0 +1,178 @@
+"""A scheduler and two workers on hosts of their own, TLS between them: what becomes of a run when the network doesn't hold.
+
+The hosts are network namespaces. A host is cut off by taking its link down at the far side: it is not told, nor is anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deblur import job as work
+from deblur.clusters import SETTINGS, WORKER_ENVIRONMENT, _as_environment
+from deblur.config import load_job
+from deblur.store import Archive
+from deblur.upkeep import verify_archive
+from tests.faults.hosts import Host, hosts, missing
+from tests.faults.test_kill import outputs, prepare, records
+
+REASON = missing() if "slow" in " ".join(sys.argv) else ""
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
+ROOT = str(Path(__file__).parents[2])
+PORT = 8786
+UNITS = 2 * 2 * 3 * 3  # stages × rows × columns × blocks of frames
+# Units take so long that there is a middle; the cut-off one is in it.
+CLIENT = """
+import sys
+from pathlib import Path
+from deblur import job
+from deblur.config import load_job
+from deblur.outcome import raise_for_failures
+(outcome,) = job.run(load_job(Path(sys.argv[1])))
+raise_for_failures([outcome])
+print("published", outcome.published, outcome.computed)
+"""
+
+
+@dataclass
+class Site:
+    """Three hosts: scheduler and client on the first, a worker on each of the others."""
+
+    folder: Path
+    hosts: list[Host]
+    running: dict[str, subprocess.Popen[bytes]]
+
+    def tls(self) -> dict[str, str]:
+        return {f"tls_{part}": str(self.folder / f"{part}.pem") for part in ("ca", "cert", "key")}
+
+    def start(self, name: str, host: int, *command: str) -> None:
+        environment = _as_environment(SETTINGS) | WORKER_ENVIRONMENT
+        self.running[name] = self.hosts[host].start(
+            *(sys.executable, "-m", *command),
+            log=self.folder / f"{name}.log",
+            PYTHONPATH=os.pathsep.join([ROOT, *filter(None, sys.path)]),
+            DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION="True",
+            **environment,
+        )
+
+    def scheduler(self) -> None:
+        ports = ("--host", f"tls://{self.hosts[0].address}", "--port", str(PORT), "--dashboard-address", ":0")
+        self.start("scheduler", 0, "distributed.cli.dask_scheduler", *ports, *self._keys())
+
+    def worker(self, host: int) -> None:
+        size = ("--nthreads", "1", "--memory-limit", "2GiB", "--dashboard-address", ":0", "--death-timeout", "60")
+        self.start(
+            *(f"worker{host}", host, "distributed.cli.dask_worker", self.address),
+            *("--host", f"tls://{self.hosts[host].address}", *size, *self._keys()),
+        )
+
+    def _keys(self) -> list[str]:
+        told = self.tls().items()
+        return [word for key, path in told for word in (f"--{key.replace('_', '-')}-file".replace("cert-file", "cert").replace("key-file", "key"), path)]
+
+    @property
+    def address(self) -> str:
+        return f"tls://{self.hosts[0].address}:{PORT}"
+
+    def client(self, job: Path) -> subprocess.Popen[bytes]:
+        self.running["client"] = self.hosts[0].start(
+            *(sys.executable, "-c", CLIENT, str(job)), log=self.folder / "client.log", PYTHONPATH=ROOT
+        )
+        return self.running["client"]
+
+    def job(self, name: str) -> Path:
+        path = prepare(self.folder, name, "serial")
+        keys = "\n".join(f'{key} = "{value}"' for key, value in (self.tls() | {"address": self.address}).items())
+        told = path.read_text().replace('kind = "serial"\nworkers = 2', f'kind = "address"\n{keys}')
+        path.write_text(told)
+        return path
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def stop(self, *names: str) -> None:
+        for name in names or tuple(self.running):
+            process = self.running.pop(name)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def certify(folder: Path) -> None:
+    """A certificate that is its own authority, and its key."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    for part, text in (("ca", made.tls_ca_file), ("cert", made.tls_client_cert), ("key", made.tls_client_key)):
+        (folder / f"{part}.pem").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    pytest.importorskip("cryptography", reason="temporary certificates need cryptography")
+    folder = tmp_path_factory.mktemp("site")
+    certify(folder)
+    with hosts(3) as found:
+        site = Site(folder, found, {})
+        try:
+            (calm,) = work.run(load_job(prepare(folder, "calm", "serial")))
+            assert calm.published
+            site.scheduler()
+            site.worker(1)
+            site.worker(2)
+            yield site
+        finally:
+            site.stop()
+
+
+def until(ready: Callable[[], object], site: Site, *, seconds: float = 60) -> float:
+    """Wait for other processes, which tell of their progress in files only; returns how long it took."""
+    began = time.monotonic()
+    while not ready():
+        logs = "\n".join(f"{name}: {site.log(name)[-1500:]}" for name in site.running)
+        assert time.monotonic() - began < seconds, logs
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def ended_well(site: Site, name: str, client: subprocess.Popen[bytes]) -> None:
+    until(lambda: client.poll() is not None, site, seconds=90)
+    assert client.returncode == 0, site.log("client")
+    assert outputs(site.folder / name) == outputs(site.folder / "calm")
+
+
+def by_worker(site: Site, name: str) -> dict[int, int]:
+    """{process id: units} of the run as recorded so far."""
+    found: dict[int, int] = {}
+    for path in (site.folder / name).glob("sequences/*/runs/*/provenance/units/*.jsonl"):
+        for line in path.read_text().splitlines():
+            pid = json.loads(line).get("pid", 0)
+            found[pid] = found.get(pid, 0) + 1
+    return found
+
+
+def test_a_host_that_is_cut_off_is_given_up_and_comes_back(site: Site) -> None:
+    client = site.client(site.job("cut"))
+    archive = site.folder / "cut"
+    until(lambda: len(by_worker(site, "cut")) == 2 and records(archive) >= 4, site, seconds=120)
+    site.hosts[2].cut()
+    cut = time.monotonic()
+    before = records(archive)
+    assert before < UNITS
+    ended_well(site, "cut", client)
+    print(f"\n{before} of {UNITS} units before the cut, the end {time.monotonic() - cut:.1f} s after it")
+    assert "Removing worker" in site.log("scheduler") or "Remove worker" in site.log("scheduler")
+
+    site.hosts[2].heal()
+    whole = verify_archive(archive)
+    assert whole == []  # whatever the host that was cut off wrote late
+    assert Archive.open(archive).sequence("pan").current() is not None
