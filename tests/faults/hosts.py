@@ -23,7 +23,9 @@ def missing() -> str:
     if made.returncode:
         return f"this kernel or container allows no network namespaces ({made.stderr.strip()})"
     bridge = subprocess.run(
-        ["ip", "-n", probe, "link", "add", "b", "type", "bridge"], capture_output=True, text=True
+        ["ip", "-n", probe, "link", "add", "name", "bridge0", "type", "bridge"],
+        capture_output=True,
+        text=True,
     )
     subprocess.run(["ip", "netns", "del", probe], check=True)
     return f"this kernel has no bridges ({bridge.stderr.strip()})" if bridge.returncode else ""
@@ -39,10 +41,10 @@ class Host:
     def connect(self) -> None:
         _ip("netns", "add", self.name)
         _ip(
-            *("-n", self.net, "link", "add", self._port, "type", "veth"),
+            *("-n", self.net, "link", "add", "name", self._port, "type", "veth"),
             *("peer", "name", "eth0", "netns", self.name),
         )
-        _ip("-n", self.net, "link", "set", self._port, "master", "b", "up")
+        _ip("-n", self.net, "link", "set", self._port, "master", "bridge0", "up")
         _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             _ip("-n", self.name, "link", "set", device, "up")
@@ -73,8 +75,8 @@ def hosts(count: int) -> Iterator[list[Host]]:
     found = [Host(net, number) for number in range(1, count + 1)]
     try:
         _ip("netns", "add", net)
-        _ip("-n", net, "link", "add", "b", "type", "bridge")
-        _ip("-n", net, "link", "set", "b", "up")
+        _ip("-n", net, "link", "add", "name", "bridge0", "type", "bridge")
+        _ip("-n", net, "link", "set", "bridge0", "up")
         for host in found:
             host.connect()
         yield found
