@@ -12,6 +12,7 @@ from distributed import SchedulerPlugin, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
 MEMORY = "deblur-memory"  # bytes
+LOOK = 5000  # milliseconds between looks for silent workers; Dask looks once in `worker-ttl`: it may take twice that
 
 
 class Declared(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped here
@@ -22,6 +23,9 @@ class Declared(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped
 
     async def start(self, scheduler: Any) -> None:
         """Called by the scheduler once: the workers that there are."""
+        watch = scheduler.periodic_callbacks.get("worker-ttl")
+        if watch is not None:
+            watch.callback_time = min(watch.callback_time, LOOK)
         for worker in scheduler.workers:
             self.add_worker(scheduler, worker)
 

@@ -74,7 +74,7 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
     import distributed  # noqa: F401 (its defaults must be there before ours are set, and stay when ours go)
 
     environment = worker_environment(cluster)
-    settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment}
+    settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment} | _tls_settings(cluster)
     with dask.config.set(settings), ExitStack() as stack:
         if cluster.kind == "local":
             client = stack.enter_context(_local(cluster, memory, need))
@@ -269,13 +269,21 @@ def _ssh(cluster: Cluster, memory: int) -> Callable[[], Any]:
 
     options = {"nthreads": 1, "memory_limit": memory, "n_workers": cluster.workers or 1}
     security = _security(cluster)
-    secure = {"security": security} if security else {}
+    if security is None:
+        log.warning(
+            "cluster.kind 'ssh' without tls_ca, tls_cert, tls_key: whoever reaches the port can run code"
+        )
     return lambda: SSHCluster(
         list(cluster.hosts),
         connect_options={"known_hosts": None} if cluster.trust_hosts else {},
         worker_options=options,
+        scheduler_options={
+            "port": 0,
+            "dashboard_address": "127.0.0.1:0",
+            **({"protocol": "tls"} if security else {}),
+        },
         remote_python=cluster.python,
-        **secure,
+        **({"security": security} if security else {}),
     )
 
 
@@ -324,6 +332,19 @@ def _security(cluster: Cluster) -> Any:
         for part, file in pair.items()
     }
     return Security(tls_ca_file=cluster.tls_ca, require_encryption=True, **roles)
+
+
+def _tls_settings(cluster: Cluster) -> dict[str, Any]:
+    """The same as Dask's settings: SSH hands these to the processes that it starts, and not the object."""
+    if cluster.tls_ca is None:
+        return {}
+    pair = {"cert": cluster.tls_cert, "key": cluster.tls_key}
+    roles = ("client", "scheduler", "worker")
+    files = {f"distributed.comm.tls.{role}.{part}": file for role in roles for part, file in pair.items()}
+    return {
+        "distributed.comm.tls.ca-file": cluster.tls_ca,
+        "distributed.comm.require-encryption": True,
+    } | files
 
 
 def _lifetime(walltime: str | None) -> list[str]:

@@ -23,6 +23,7 @@ from deblur.ingest import Progress, ingest_source, say
 from deblur.ingest import silent as silent
 from deblur.outcome import Outcome, Sequence
 from deblur.outcome import raise_if_all_failed as raise_if_all_failed
+from deblur.pace import write_projected
 from deblur.plan import (
     STAGES,
     Plan,
@@ -296,6 +297,9 @@ def _computed(
         with store.lease().held():
             run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
+            if not run.sealed:
+                link = client.dashboard_link if client is not None else ""
+                write_projected(run, planned, limit=job.limits.memory, dashboard=link or "")
             ledger = run.ledger()
             for stage in STAGES:
                 tasks = _tasks(outcome, store, job, stage)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deblur.config import Source
@@ -46,7 +46,7 @@ class Outcome:
 
     `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
     `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person; `stopped`: what is
-    left because the time was over.
+    left because the time was over; `stages`: what each stage of a run took (`deblur.pace.Totals`), once it is finished.
     """
 
     sequence: Sequence
@@ -64,6 +64,7 @@ class Outcome:
     kept: str = ""
     waiting: str = ""
     stopped: str = ""
+    stages: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
@@ -108,6 +109,7 @@ class Outcome:
                 "stopped",
             )
         }
+        counts["stages"] = dict(self.stages)
         return told | counts | {"parent": self.parent, "faults": self.faults()}
 
 

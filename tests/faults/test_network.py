@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,7 +169,7 @@ def ended_well(site: Site, name: str, client: subprocess.Popen[bytes]) -> None:
     assert outputs(site.folder / name) == outputs(site.folder / "calm")
 
 
-def seen(site: Site, name: str) -> list[dict[str, object]]:
+def seen(site: Site, name: str) -> list[dict[str, Any]]:
     """The records of a run so far."""
     segments = (site.folder / name).glob("sequences/*/runs/*/provenance/units/*.jsonl")
     return [json.loads(line) for path in segments for line in path.read_text().splitlines()]
@@ -184,6 +186,13 @@ def in_the_middle(site: Site, name: str) -> int:
     done = records(site.folder / name)
     assert done < UNITS
     return done
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def members(site: Site) -> set[str]:
@@ -232,12 +241,16 @@ def test_a_worker_that_is_stopped_and_goes_on_does_no_harm(site: Site) -> None:
     both_there(site)
     client = site.client(site.job("stopped"))
     in_the_middle(site, "stopped")
-    group = os.getpgid(site.running["worker2"].pid)
-    os.killpg(group, signal.SIGSTOP)
+    told, nanny = seen(site, "stopped"), site.running["worker2"].pid
+    worker = next(pid for pid in {int(record["pid"]) for record in told} if parent(pid) == nanny)
+    os.kill(worker, signal.SIGSTOP)
+    stopped = time.monotonic()
     try:
         ended_well(site, "stopped", client)
     finally:
-        os.killpg(group, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
+    print(f"\nstopped after {len(told)} of {UNITS} units, all done {time.monotonic() - stopped:.0f} s later")
     both_there(site)
     assert verify_archive(site.folder / "stopped") == []
 
