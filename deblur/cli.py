@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, evidence, keeping, versions
+from deblur.commands import catalog, evidence, keeping, status, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -221,7 +221,7 @@ def restore(
 
 for command in (
     keeping.reprocess,
-    keeping.status,
+    status.status,
     keeping.verify,
     keeping.export,
     versions.diff,

@@ -25,6 +25,16 @@ log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def say(progress: Progress, *lines: str) -> None:
+    """Have whoever is told of progress say a line as it is: one with nothing to be counted."""
+    for line in filter(None, lines):
+        progress(line, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Ingested:
     """One sequence of a source, now in the archive, or why it isn't. `broken`: a line a quarantined frame."""

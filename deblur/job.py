@@ -18,8 +18,11 @@ from deblur.crew import Connection, Crew
 from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
+from deblur.ingest import silent as silent
 from deblur.outcome import Outcome, Sequence
+from deblur.outcome import raise_if_all_failed as raise_if_all_failed
 from deblur.overview import ensure_survey
+from deblur.pace import write_projected
 from deblur.plan import (
     STAGES,
     Plan,
@@ -49,10 +52,6 @@ from deblur.unit import Task
 
 if TYPE_CHECKING:
     from distributed import Client
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
@@ -240,6 +239,9 @@ def _computed(
         with store.lease().held():
             run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
+            if not run.sealed:
+                link = client.dashboard_link if client is not None else ""
+                write_projected(run, planned, limit=job.limits.memory, dashboard=link or "")
             ledger = run.ledger()
             finished = ledger.index()  # of both stages at once: with many units it takes its time
             stages = Counter(str(record.get("stage")) for record in ledger.latest()) if len(finished) else {}
@@ -256,7 +258,13 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                given_up = run_tasks(takewhile(lambda _: not stop(), tasks), client=client, done=record)
+                given_up = run_tasks(
+                    takewhile(lambda _: not stop(), tasks),
+                    client=client,
+                    done=record,
+                    need=planned.cost.memory,
+                    priority=0 if outcome.parent else 1,  # others' reprocessing on the same scheduler waits
+                )
                 for failure in given_up:  # tried again by the next run; until then `status` counts it
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
                     ledger.append({"status": "failed", **told})
@@ -327,14 +335,3 @@ def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
         outcomes = plan(job, found, connection=crew.share, progress=progress)
         outcomes = compute(job, outcomes, connection=crew.share, progress=progress)
     return publish(job, verify(job, outcomes))
-
-
-def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
-    """One failure as it is; several as one line, of their common kind."""
-    failed = list({str(error): error for error in errors if error}.values())
-    if not errors or not all(errors):
-        return
-    if len(failed) == 1:
-        raise failed[0]
-    kinds = {type(error) for error in failed}
-    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

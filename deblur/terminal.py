@@ -56,6 +56,9 @@ class _Bars:
         self._bars, self._known = bars, dict[str, TaskID]()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not total:
+            self._bars.console.print(Text(stage))
+            return
         if stage not in self._known:
             self._known[stage] = self._bars.add_task(escape(stage), total=total)
         known = self._known[stage]
@@ -68,7 +71,7 @@ class _Bars:
 
 def _lines(stage: str, done: int, total: int) -> None:
     if done == total:
-        print(f"{stage}: {done}/{total}", file=sys.stderr, flush=True)
+        print(f"{stage}: {done}/{total}" if total else stage, file=sys.stderr, flush=True)
 
 
 def plan_table(outcomes: Sequence[Outcome]) -> None:
