@@ -114,7 +114,7 @@ def _read(path: Path, name: str, rows: Any) -> NDArray[Any]:
         try:
             array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
             return np.asarray(array[rows])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # damaged metadata may break Zarr in any way
             message = " ".join(str(error).split())
             raise StoreError(
                 f"{name!r} of the survey at {path} is damaged ({message}): remove that folder and run again"
