@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from deblur.errors import DeblurError
+from deblur.errors import DeblurError, TransientError
 from deblur.unit import Task, run_unit
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ class Room:
 
     def __call__(self) -> int:
         if time.monotonic() - self._asked > RECOUNT:
-            threads = sum(self._client.nthreads().values())
+            try:
+                threads = sum(self._client.nthreads().values())
+            except OSError:  # Dask's own kind, for a connection that broke
+                raise DeblurError(GONE) from None
             self._room, self._asked = IN_FLIGHT * max(1, threads), time.monotonic()
         return self._room
 
@@ -181,8 +184,8 @@ def _result(future: Any) -> Record | Exception:
 
 def _worth_another_try(error: Exception, attempt: int) -> bool:
     """Not what deblur itself says is wrong, nor what has killed several workers already."""
-    known = isinstance(error, DeblurError) or type(error).__name__ == "KilledWorker"
-    return attempt < ATTEMPTS and not known
+    known = isinstance(error, DeblurError) and not isinstance(error, TransientError)
+    return attempt < ATTEMPTS and not known and type(error).__name__ != "KilledWorker"
 
 
 def _line(error: BaseException) -> str:
