@@ -103,7 +103,10 @@ def _harmless(path: Path, before: bytes, archive: Path) -> bool:
         told = Archive.open(archive).sequence(NAME).read_survey()
         path.write_bytes(now)
         return repr(found) == repr(told)
-    return path.suffix == ".json" and json.loads(path.read_bytes()) == json.loads(before)
+    try:
+        return path.suffix == ".json" and bool(json.loads(path.read_bytes()) == json.loads(before))
+    except ValueError:
+        return False
 
 
 def _where(before: bytes, path: Path) -> str:
