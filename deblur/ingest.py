@@ -166,6 +166,8 @@ def _copied(
     store = archive.sequence(sequence)
     header = reader.header
     block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
+    files = _paths(source, reader)
+    stamps = [_stamp(path) for path in files]
     with SourceStore.create(
         store.source.path,
         reader.header,
@@ -176,7 +178,9 @@ def _copied(
     ) as writer:
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        files = _paths(source, reader)
+        for path, stamp in zip(files, stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
             "source": without_secrets(source.model_dump(mode="json")),
             "fingerprint": fingerprint(reader, files),
@@ -245,6 +249,12 @@ class _Copy:
 def _paths(source: Source, reader: Reader) -> list[Path]:
     files = [reader.file(index) for index in range(len(reader.frames))]
     return [path for path in files if path is not None] or _files_of(Path(source.path))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _files_of(path: Path) -> list[Path]:

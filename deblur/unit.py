@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur import motion, sequence, survey
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
@@ -120,6 +121,7 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     store = Archive.open(Path(archive)).sequence(sequence)
     opened = store.run(run)
     require_class(opened.parameters["numerics"], f"run {opened.id}")
+    _require_code(opened)
     infos = frame_infos(store.source)
     return Context(
         store,
@@ -131,6 +133,19 @@ def _context(archive: str, sequence: str, run: str) -> Context:
         store.survey_part("shake", 0, len(infos)),
         store.survey_part("unsteady", 0, len(infos)),
     )
+
+
+def _require_code(run: RunStore) -> None:
+    """Refuse to compute with other numerics than those that the run was planned for."""
+    p = Parameters.load(run.parameters)
+    planned = (*p.motion_version, p.restore_version)
+    method = motion.METHODS[p.motion_method]
+    here = (survey.NUMERICS_VERSION, method.NUMERICS_VERSION, sequence.NUMERICS_VERSION)
+    if planned != here:
+        raise NumericsError(
+            f"{socket.gethostname()} has version {here} of the numerics (survey, motion, restoration) and run {run.id} "
+            f"was planned with {planned}: give all workers the same deblur"
+        )
 
 
 def require_class(planned: Mapping[str, str], name: str) -> None:
