@@ -249,15 +249,13 @@ def _survey(crate: Any, digest: str | None) -> list[Any]:
 
 
 def _results(crate: Any, run: RunStore) -> list[Any]:
-    digests = run.ledger().shards()
+    table = run.table()
     found = []
     for name, (grid, dtype, axes) in run.spec.arrays().items():
-        own = {key: value for key, value in digests.items() if key.startswith(f"{name}/c/")}
         shape = " ".join(f"{axis}={extent}" for axis, extent in zip(axes, grid.shape, strict=True))
-        text = f"{dtype} {shape}, {len(own)} shards"
-        found.append(
-            _entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=digest_of(own))
-        )
+        text = f"{dtype} {shape}, {table.count(name)} shards"
+        root = table.root_of(name)
+        found.append(_entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=root))
     about = "One line a unit: region, halo, digests, attempt, host"
     found.append(_entity(crate, "provenance/units/", "Dataset", name="ledger", description=about))
     crate.root_dataset.append_to("hasPart", found)

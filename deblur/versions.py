@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deblur.catalog import Catalog
 from deblur.errors import StoreError
+from deblur.evidence import copies_of, keep_copy
 from deblur.judge import frame_records, summarise
 from deblur.plan import Parameters
 from deblur.provenance import CRATE, flattened, has_record
@@ -130,6 +131,7 @@ def promote(sequence: SequenceStore, run: RunStore, *, reason: str = "") -> None
     with sequence.lease().held() as lease:
         found = summarise(run).dump()
         publish_run(sequence, run, lease.token or 0, action="promote", reason=reason, summary=found)
+        keep_copy(sequence, run)
     _told(sequence)
 
 
@@ -228,6 +230,7 @@ def _remove(sequence: SequenceStore, run: RunStore) -> None:
         shutil.copy2(run.path / CRATE, kept / CRATE)
     hidden = run.path.with_name(f".{run.path.name}.pruned")
     shutil.rmtree(hidden, ignore_errors=True)  # of a prune that was killed
+    shutil.rmtree(copies_of(sequence, run.id), ignore_errors=True)  # with them the run would count as lost
     os.rename(run.path, hidden)
     settle_folders([hidden.parent, kept])
     shutil.rmtree(hidden, ignore_errors=True)

@@ -213,14 +213,16 @@ class RunStore:
         array = self.array(array_name)
         height, width = array.grid.shape[-2:]
         region = array.grid.region(t0, t1, box or Box(0, height, 0, width))
-        known = self.ledger().shards()
-        keys = [key_of(array_name, index) for index in array.grid.touched(region)]
-        absent = [key for key in keys if key not in known]
+        known = self.table()
+        found = {
+            key_of(array_name, index): known.digest(array_name, index) for index in array.grid.touched(region)
+        }
+        absent = [key for key, digest in found.items() if digest is None]
         if absent:
             raise StoreError(
                 f"shard {absent[0]} of run {self.id} is not in its ledger: that unit has not finished"
             )
-        return {key: known[key] for key in keys}
+        return {key: digest for key, digest in found.items() if digest is not None}
 
     def copy_shards(self, parent: RunStore, shards: Mapping[str, str]) -> dict[str, str]:
         """Take over shards of another run, {key: sha256}, as they are; returns the same once they are on the

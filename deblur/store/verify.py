@@ -23,8 +23,9 @@ Kind = Literal["metadata", "unrecorded", "missing", "changed", "incomplete", "un
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `shard`: the key of the shard, empty for metadata. `unit`: the key of the unit
-    that wrote it, where the ledger says so: computing it again repairs the shard."""
+    """One thing that is wrong. `shard`: the file in the store, a shard's key or that of an array's or a group's
+    zarr.json; empty where it is no one file. `unit`: the key of the unit that wrote the shard, where the ledger says
+    so: computing it again repairs it."""
 
     kind: Kind
     shard: str
@@ -123,21 +124,25 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
         image = read_json(run.path / "zarr.json", what="run")["attributes"]["ome"]["multiscales"][0]
         paths = [level["path"] for level in image["datasets"]]
     except (StoreError, KeyError, IndexError, TypeError) as error:
-        yield Problem("metadata", "", f"{run.path}: metadata is damaged ({error})")
+        yield Problem("metadata", "zarr.json", f"{run.path}: metadata is damaged ({error})")
         return
     if paths != [str(level) for level in range(run.spec.levels)]:
-        yield Problem(
-            "metadata", "", f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
-        )
+        text = f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
+        yield Problem("metadata", "zarr.json", text)
+    for group in sorted({name.split("/")[0] for name in expected if "/" in name}):
+        try:
+            if read_json(run.path / group / "zarr.json", what="group").get("node_type") != "group":
+                yield Problem("metadata", f"{group}/zarr.json", f"{group} of run {run.id} is no Zarr group")
+        except StoreError as error:
+            yield Problem("metadata", f"{group}/zarr.json", str(error))
     for name, (grid, dtype, _) in expected.items():
         array = ShardedArray(run.path, name)
         try:
             if array.grid != grid or array.dtype != dtype:
-                yield Problem(
-                    "metadata", "", f"array {name!r} of run {run.id} is not laid out as the run says"
-                )
+                text = f"array {name!r} of run {run.id} is not laid out as the run says"
+                yield Problem("metadata", f"{name}/zarr.json", text)
         except StoreError as error:
-            yield Problem("metadata", "", str(error))
+            yield Problem("metadata", f"{name}/zarr.json", str(error))
 
 
 def _image(path: Path) -> Iterator[Problem]:
@@ -178,7 +183,11 @@ def _shard(root: Path, grid: Grid, key: str, digest: str | None, chosen: bool) -
 def _seal(run: RunStore) -> Iterator[Problem]:
     """A published run must still have the ledger that it was published with."""
     if run.sealed:
-        sealed = read_json(run.path / SEAL, what="seal").get("digest")
+        try:
+            sealed = read_json(run.path / SEAL, what="seal").get("digest")
+        except StoreError as error:
+            yield Problem("metadata", SEAL, str(error))
+            return
         if sealed != run.digest():
             yield Problem(
                 "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
