@@ -23,9 +23,17 @@ from deblur.store import Archive, RunStore, SequenceStore, state_of
 from deblur.store.durable import canonical, read_json
 from deblur.store.run import SEAL
 
-SCHEMA = 2
+SCHEMA = 3
 EPOCH = 1e8  # seconds; a frame's time above it counts from 1970, one below from the start of a video
 BATCH = 500  # rows at a time into SQLite
+# A sequence that another one replaces goes with all its segments.
+REPLACED = """
+    WITH RECURSIVE gone(id, later) AS (
+        SELECT replaces, id FROM sequences WHERE replaces != ''
+        UNION SELECT s.id, gone.later FROM sequences AS s JOIN gone ON s.continues = gone.id WHERE s.continues != ''
+    )
+    UPDATE sequences SET replaced = gone.later FROM gone WHERE sequences.id = gone.id
+"""
 
 
 class SequenceRow(NamedTuple):
@@ -33,8 +41,9 @@ class SequenceRow(NamedTuple):
 
     `time`: when it began, `ended`: when its published run was finished, seconds since 1970; 0 where not known.
     `current`: the published run, empty if none; `state`, `quality`, `weight`: of that run, or else of the latest
-    (`new` without runs). `continues`: the sequence that this one is a later segment of. `metadata`: JSON.
-    `error`: why it can't be read, if so.
+    (`new` without runs). `continues`: the sequence that this one is a later segment of. `replaces`: the one that was
+    made of the same source before it changed; `replaced`: the one that this gave way to, empty for what is current.
+    `metadata`: JSON. `error`: why it can't be read, if so.
     """
 
     id: str
@@ -51,6 +60,8 @@ class SequenceRow(NamedTuple):
     digest: str = ""
     source: str = ""
     continues: str = ""
+    replaces: str = ""
+    replaced: str = ""
     surveyed: bool = False
     current: str = ""
     state: str = ""
@@ -200,6 +211,7 @@ def sequence_row(store: SequenceStore, runs: Iterable[RunRow]) -> SequenceRow:
             digest=store.source.digest,
             source=str(source.get("path", "")),
             continues=str(told.get("continues", "")),
+            replaces=str(told.get("replaces", "")),
             surveyed=store.has_survey(),
             current=shown.id if shown.published else "",
             state=shown.state,
@@ -266,6 +278,8 @@ def _create(connection: sqlite3.Connection) -> None:
     for table, row, key in (("sequences", SequenceRow, "id"), ("runs", RunRow, "sequence, id")):
         columns = ", ".join(row._fields)
         connection.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
+    for link in ("replaces", "continues"):
+        connection.execute(f"CREATE INDEX by_{link} ON sequences ({link}) WHERE {link} != ''")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
@@ -280,6 +294,7 @@ def _insert(connection: sqlite3.Connection, stores: Iterable[SequenceStore]) -> 
         if len(sequences) == BATCH:
             _flush(connection, sequences, runs)
     _flush(connection, sequences, runs)
+    connection.execute(REPLACED)
 
 
 def _flush(connection: sqlite3.Connection, sequences: list[SequenceRow], runs: list[RunRow]) -> None:

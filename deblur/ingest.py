@@ -102,11 +102,11 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
 def _ingest(
     archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
-    base, chain, parts = _place(archive, name, source, reader)
+    base, chain, parts, replaced = _place(archive, name, source, reader)
     found = [_known(store) for store in chain]
     for number, part in enumerate(parts, len(chain) + 1):
         sequence = segment_id(archive, base, number) if chain else base
-        told = _continued(archive, base, number, part) if chain else {}
+        told = _continued(archive, base, number, part) if chain else {"replaces": replaced}
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
@@ -245,8 +245,11 @@ def _name(source: Source, reader: Reader) -> str:
 
 def _place(
     archive: Archive, name: str, source: Source, reader: Reader
-) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...]]:
-    """(the sequence that this source is, what the archive has of it, what is new); a changed source is a new one."""
+) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...], str]:
+    """(the sequence that this source is, what the archive has of it, what is new, the sequence that it replaces).
+
+    A changed source is a new sequence, which replaces the one that was made of it before.
+    """
     whole = Part(0, len(reader.frames))
     print_ = fingerprint(reader, _paths(source, reader))
     version, latest = 1, ""
@@ -256,11 +259,11 @@ def _place(
         if not store.source.exists:
             break
         if facts(store)["fingerprint"] == print_:
-            return sequence, (store,), ()
+            return sequence, (store,), (), ""
         version, latest = version + 1, sequence
     if latest:
         chain = segments(archive, latest)
         parts = new_parts(chain, reader)
         if parts is not None:
-            return latest, chain, parts
-    return sequence, (), (whole,)
+            return latest, chain, parts, ""
+    return sequence, (), (whole,), latest

@@ -11,7 +11,8 @@ from deblur.errors import StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
 from deblur.io.export import export_frames
-from deblur.store import Archive, SequenceStore
+from deblur.segments import in_order, own_frames, segments
+from deblur.store import Archive, RunStore, SequenceStore
 
 GOING = ("failed", "rate", "left", "memory", "cpu")  # columns of `pace`
 
@@ -74,27 +75,24 @@ def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[st
 
 
 def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
-    """Write a run's frames as files under their original names; returns how many. `run` None takes the published one.
+    """Write a run's frames as files under their original names; returns how many.
 
-    Raises StoreError where there is no such sequence or run.
+    `run` None takes the published one, and with it those of all segments of a source that grew, in the source's order;
+    context frames, which are another segment's, are left out. Raises StoreError where there is no such sequence or run.
     """
-    store = Archive.open(path).sequence(sequence)
+    archive = Archive.open(path)
+    store = archive.sequence(sequence)
     if not store.source.exists:
         raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
-    chosen = run or store.current()
-    if chosen is None:
-        raise StoreError(
-            f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
-        )
-    pixels = store.run(chosen)
-    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
-    last = len(store.source.frames) - trail  # a segment's context frames are another one's
-    frames = store.source.frames[lead:last]
+    chain = segments(archive, sequence) if run is None and "first" not in _told(store) else (store,)
+    runs = [_chosen(part, run) for part in chain]
+    order = in_order(chain) if len(chain) > 1 else [(0, place) for place in own_frames(store)]
+    frames = [chain[number].source.frames[place] for number, place in order]
 
     def stream() -> Iterator[Any]:
-        for t in range(lead, last):
-            yield pixels.read("0", t, t + 1)[0]
-            progress(f"export {sequence}", t + 1 - lead, len(frames))
+        for done, (number, place) in enumerate(order, 1):
+            yield runs[number].read("0", place, place + 1)[0]
+            progress(f"export {sequence}", done, len(order))
 
     export_frames(
         stream(),
@@ -104,3 +102,17 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
         times=[frame.time for frame in frames],
     )
     return len(frames)
+
+
+def _told(store: SequenceStore) -> dict[str, Any]:
+    told: dict[str, Any] = store.source.header.metadata.get("deblur", {})
+    return told
+
+
+def _chosen(store: SequenceStore, run: str | None) -> RunStore:
+    chosen = run or store.current()
+    if chosen is None:
+        raise StoreError(
+            f"sequence {store.id!r} has no published run: finish one with `deblur run`, or name one with --run"
+        )
+    return store.run(chosen)

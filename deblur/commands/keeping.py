@@ -128,9 +128,12 @@ def export(
     archive: ArchiveFolder,
     sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
     output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
-    run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="A run's id; default: the published one, and those of all its segments."),
+    ] = None,
 ) -> None:
-    """Write a run's frames as ordinary files, under their original names."""
+    """Write a run's frames as ordinary files, under their original names; a source that grew comes in one piece."""
     from deblur.terminal import progress_bars
     from deblur.upkeep import export_run
 
