@@ -191,7 +191,7 @@ def main() -> None:
         told |= listing(folder, 10_000 if options.quick else 100_000)
         told |= evidence(folder, 256 if options.quick else 1024, 4 if options.quick else 8)
         told |= large(
-            folder, 512 if options.quick else 2048, 4 if options.quick else 20, told["cpu_s_per_megapixel"]
+            folder, 512 if options.quick else 2048, 4 if options.quick else 24, told["cpu_s_per_megapixel"]
         )
     if options.json:
         print(json.dumps(told))
