@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from deblur.errors import ConfigError, DeblurError
 from deblur.outcome import Outcome
 from deblur.store import Archive
 from tests.small import COUNT, write_frames, write_job
+from tests.test_retries import Hiccup
 
 ROOT = Path(__file__).parents[2]
 
@@ -272,6 +274,31 @@ def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pyte
     assert work.published(job)[0].frames == COUNT
     ours = [w for w in recwarn if "serial" in str(w.message).lower() or "deblur" in str(w.filename)]
     assert [str(w.message) for w in ours] == []
+
+
+@pytest.mark.slow
+def test_storage_that_fails_twice_is_tried_again_later(
+    server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import archive as module
+
+    assert module.batch.retries == module.find.retries == 3
+    assert module.batch.retry_delay_seconds == [5, 10, 20]
+    batch = module.batch.with_options(retry_delay_seconds=[0.01, 0.02, 0.04], retry_jitter_factor=None)
+    monkeypatch.setattr(module, "batch", batch)
+    for code, tries in ((errno.EIO, 3), (errno.ENOSPC, 1)):
+        place = tmp_path / str(code)
+        write_frames(place / "frames")
+        storage = Hiccup("current.json", 2, code)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", storage)
+            if tries > 1:
+                (outcome,) = module.archive(load_job(write_job(place)))
+                assert outcome.published
+            else:
+                with pytest.raises(DeblurError, match="can't write"):
+                    module.archive(load_job(write_job(place)))
+        assert storage.failed == min(2, tries)
 
 
 @pytest.mark.slow
