@@ -153,6 +153,7 @@ OF_KIND = {  # which keys mean something for which kinds of cluster
     "python": (*BATCH, "ssh"),
     "image": ("kubernetes",),
     "namespace": ("kubernetes",),
+    "claims": ("kubernetes",),
     "tls_ca": (*BATCH, "address", "ssh"),
 }
 
@@ -199,6 +200,10 @@ class Cluster(Section):
     python: str | None = Field(default=None, description="Python of the workers; default: this one")
     image: str | None = Field(default=None, description="kubernetes: container image with deblur in it")
     namespace: str | None = Field(default=None, description="kubernetes: namespace")
+    claims: tuple[Annotated[str, Field(pattern="^[a-z0-9.-]+:/.+$")], ...] = Field(
+        default=(),
+        description="kubernetes: persistent volume claims that workers mount where the job does, as archive:/archive",
+    )
     tls_ca: str | None = Field(default=None, description="certificate of the authority, PEM")
     tls_cert: str | None = Field(default=None, description="certificate of client, scheduler and workers")
     tls_key: str | None = Field(default=None, description="its key")

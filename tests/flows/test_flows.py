@@ -21,6 +21,7 @@ from deblur.deconv import METHODS
 from deblur.errors import ConfigError, DeblurError
 from deblur.outcome import Outcome
 from deblur.store import Archive
+from tests.faults.test_slurm import MISSING, profile, slurm  # noqa: F401 (a fixture)
 from tests.small import COUNT, write_frames, write_job
 from tests.test_retries import Hiccup
 
@@ -332,3 +333,38 @@ def test_on_demand_takes_settings_as_dotted_keys(server: None, tmp_path: Path) -
     state: Any = on_demand(job, {"restore.nonsense": 2}, return_state=True)
     assert state.is_failed()
     assert "restore.nonsense: no such setting" in state.message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    bool(MISSING), reason=f"needs Slurm and munge (apt install slurm-wlm munge): no {MISSING}"
+)
+def test_a_night_from_a_submit_host(
+    server: None,
+    slurm: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deployed flow runs here, its units as jobs of Slurm; a second night starts none."""
+    from flows.archive import nightly
+
+    monkeypatch.chdir(tmp_path)
+    for place in ("calm", "batch"):
+        write_frames(tmp_path / place / "frames")
+        write_job(tmp_path / place)
+    work.run(load_job(tmp_path / "calm" / "job.toml"))
+    told = {key: value for key, value in profile(slurm).items() if key.startswith("cluster.")}
+    lines = "".join(f"{key.partition('.')[2]} = {json.dumps(value)}\n" for key, value in told.items())
+    job = tmp_path / "batch" / "job.toml"
+    text = job.read_text()
+    job.write_text(text[: text.index("[cluster]")] + f"[cluster]\n{lines}[limits]\nmemory = '2 GiB'\n")
+    assert nightly(str(job)) == "1 published, 8 units computed"
+    assert nightly(str(job)) == "1 unchanged"
+    calm, batch = (
+        Archive.open(tmp_path / place / "archive").sequence("frames") for place in ("calm", "batch")
+    )
+    assert (
+        batch.run(str(batch.current())).ledger().shards() == calm.run(str(calm.current())).ledger().shards()
+    )
+    hosts = {record["pid"] for record in batch.run(str(batch.current())).ledger().latest() if "pid" in record}
+    assert os.getpid() not in hosts
