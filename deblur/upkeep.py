@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deblur.catalog import Catalog
+from deblur.catalog import Catalog, RunRow, SequenceRow
 from deblur.errors import StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
@@ -22,23 +22,27 @@ def status(path: str | Path) -> list[dict[str, Any]]:
     archive = Archive.open(path)
     catalog = Catalog(archive)
     catalog.rebuild()
-    runs = catalog.runs()
-    rows: list[dict[str, Any]] = []
-    for sequence in catalog.sequences():
-        common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
-        own = [run for run in runs if run.sequence == sequence.id]
-        if not own:
-            waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
-            rows.append(common | waiting | dict.fromkeys(("quality", "weight", *GOING), ""))
-        for run in own:
-            shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
-            known = not run.error and run.state != "unfinished"
-            figures = {"quality": run.quality, "weight": run.weight}
-            judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
-            store = archive.sequence(sequence.id)
-            going = dict.fromkeys(GOING, "") if run.error else pace(store, run.id, run.shards, run.expected)
-            rows.append(common | shown | judged | going)
-    return rows
+    runs: dict[str, list[RunRow]] = {}
+    for run in catalog.each_run():
+        runs.setdefault(run.sequence, []).append(run)
+    return [
+        row for sequence in catalog.each() for row in _status_of(archive, sequence, runs.get(sequence.id, []))
+    ]
+
+
+def _status_of(archive: Archive, sequence: SequenceRow, runs: list[RunRow]) -> Iterator[dict[str, Any]]:
+    common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
+    if not runs:
+        waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
+        yield common | waiting | dict.fromkeys(("quality", "weight", *GOING), "")
+    for run in runs:
+        shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
+        known = not run.error and run.state != "unfinished"
+        figures = {"quality": run.quality, "weight": run.weight}
+        judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
+        store = archive.sequence(sequence.id)
+        going = dict.fromkeys(GOING, "") if run.error else pace(store, run.id, run.shards, run.expected)
+        yield common | shown | judged | going
 
 
 def pace(store: SequenceStore, run: str, shards: int, expected: int) -> dict[str, Any]:

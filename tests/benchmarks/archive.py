@@ -101,6 +101,7 @@ def listing(folder: Path, count: int) -> dict[str, float]:
     return {
         "filtered_ms": 1000 * min(seconds(lambda: catalog.sequences(where=WHERE)) for _ in range(3)),
         "page_ms": 1000 * min(seconds(lambda: catalog.sequences(limit=1000)) for _ in range(3)),
+        "later_page_ms": 1000 * seconds(lambda: catalog.sequences(after=f"seq-{count // 2:06d}", limit=1000)),
         "ids_ms": 1000 * min(seconds(lambda: catalog.ids(where="camera = 'north'")) for _ in range(3)),
     }
 
