@@ -26,13 +26,15 @@ def copies_of(sequence: SequenceStore, run_id: str) -> Path:
 
 def kept_runs(sequence: SequenceStore) -> tuple[str, ...]:
     """The runs whose evidence has a copy, whether they are still there or not."""
-    return tuple(sorted(path.parent.name for path in (sequence.path / "evidence").glob(f"*/{SUMS}")))
+    folder = sequence.path / "evidence"
+    there = folder.iterdir() if folder.is_dir() else ()
+    return tuple(sorted(path.name for path in there if (path / SUMS).is_file()))
 
 
 def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
     """Copy what has no copy yet of a finished run's evidence. Raises StoreError where it can't be written."""
     folder = copies_of(sequence, run.id)
-    known = _sums(folder) if (folder / SUMS).exists() else {}
+    known = _sums(folder) if (folder / SUMS).is_file() else {}
     new = {key: sha256_file(run.path / key) for key in _files(run) if key not in known}
     for key, digest in new.items():
         copy_file(run.path / key, folder / key, digest)
@@ -46,7 +48,7 @@ def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
 def copy_problems(sequence: SequenceStore, run: RunStore) -> Iterator[Problem]:
     """Where a run's evidence and its copy are not as they were written; nothing for a run without a copy."""
     folder = copies_of(sequence, run.id)
-    if not (folder / SUMS).exists():
+    if not (folder / SUMS).is_file():
         return
     try:
         sums = _sums(folder)
@@ -64,7 +66,7 @@ def copy_problems(sequence: SequenceStore, run: RunStore) -> Iterator[Problem]:
 def mend(sequence: SequenceStore, run: RunStore) -> list[str]:
     """Put right either copy from the other; returns the files of which neither is as it was written."""
     folder = copies_of(sequence, run.id)
-    if not (folder / SUMS).exists():
+    if not (folder / SUMS).is_file():
         return []
     lost = []
     for key, digest in _sums(folder).items():

@@ -100,6 +100,7 @@ def verify(
     picked = Sample(_share(sample), int(time.time() // 86400) if seed is None else seed)
     with progress_bars(quiet=as_json) as progress, workers as crew:
         share = crew.share if crew else None
+        checked = len(sequence or store.sequences())
         damages = list(
             find_damage(store, sequence or (), sample=picked, originals=originals, progress=progress)
         )
@@ -109,7 +110,9 @@ def verify(
         print_json([str(damage) for damage in left])
     elif not left:
         done = f", {mended} repaired" if mended else ""
-        typer.echo(f"every shard is there and as it was written{done}")
+        read = "" if picked.share >= 1 else f" ({sample} of them were read)"
+        many = "sequence" if checked == 1 else "sequences"
+        typer.echo(f"{checked} {many}: every shard is there and as it was written{read}{done}")
     leave(map(str, left))
 
 
