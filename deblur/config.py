@@ -8,9 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from deblur.errors import ConfigError
+from deblur.place import place
+from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -255,7 +265,7 @@ class JobConfig(Section):
     1024
     """
 
-    archive: str = Field(description="folder of the archive; made if it isn't there")
+    archive: str = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
     sources: tuple[Source, ...] = ()
     watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
@@ -268,6 +278,15 @@ class JobConfig(Section):
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
     hooks: Hooks = Hooks()
+
+    @field_validator("archive")
+    @classmethod
+    def _address(cls, archive: str) -> str:
+        try:
+            place(archive)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return archive
 
     @model_validator(mode="after")
     def _something(self) -> JobConfig:
@@ -346,7 +365,11 @@ def _fault(error: Any) -> str:
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     told = f"{where}: {message}" if where else message
-    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
+    return (
+        f"{told} (got {without_secrets(repr(error['input']))})"
+        if not isinstance(error["input"], dict)
+        else told
+    )
 
 
 def _known() -> list[str]:

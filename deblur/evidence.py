@@ -7,10 +7,10 @@ finished run has a copy of them in the sequence's `evidence/RUN/`, with the sums
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from deblur.errors import StoreError
+from deblur.place import Place, below, files_below
 from deblur.provenance import CRATE
 from deblur.store import Problem, RunStore, SequenceStore, sha256_file
 from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, write_json
@@ -19,7 +19,7 @@ from deblur.store.run import SEAL
 SUMS = "sums.json"
 
 
-def copies_of(sequence: SequenceStore, run_id: str) -> Path:
+def copies_of(sequence: SequenceStore, run_id: str) -> Place:
     """Where the copies of a run's evidence lie."""
     return sequence.path / "evidence" / run_id
 
@@ -28,7 +28,8 @@ def kept_runs(sequence: SequenceStore) -> tuple[str, ...]:
     """The runs whose evidence has a copy, whether they are still there or not."""
     folder = sequence.path / "evidence"
     there = folder.iterdir() if folder.is_dir() else ()
-    return tuple(sorted(path.name for path in there if (path / SUMS).is_file()))
+    names = (path.name for path in there if not path.name.startswith(".") and (path / SUMS).is_file())
+    return tuple(sorted(names))
 
 
 def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
@@ -98,17 +99,16 @@ def _files(run: RunStore) -> Iterator[str]:
     groups = sorted({name.split("/")[0] for name in names if "/" in name})
     yield from ("/".join((*name, "zarr.json")) for name in ((), *((n,) for n in (*groups, *names))))
     yield from (name for name in (CRATE, SEAL) if (run.path / name).is_file())
-    records = run.path / "provenance"
-    for path in sorted(records.rglob("*")):
-        if path.is_file() and not path.name.endswith(".partial"):
-            yield path.relative_to(run.path).as_posix()
+    for path, _ in files_below(run.path / "provenance"):
+        if not path.name.endswith(".partial"):
+            yield below(path, run.path)
 
 
-def _is(path: Path, digest: str) -> bool:
+def _is(path: Place, digest: str) -> bool:
     return path.is_file() and sha256_file(path) == digest
 
 
-def _sums(folder: Path) -> dict[str, str]:
+def _sums(folder: Place) -> dict[str, str]:
     told: dict[str, Any] = read_json(folder / SUMS, what="list of kept evidence")
     sums = told.get("sums")
     if not isinstance(sums, dict) or told.get("sha256") != digest_of(sums):
@@ -116,5 +116,5 @@ def _sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+def _write_sums(folder: Place, sums: dict[str, str]) -> None:
     write_json(folder / SUMS, {"sums": sums, "sha256": digest_of(sums)})

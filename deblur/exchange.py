@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ConfigError, StoreError
+from deblur.place import below, files_below
 from deblur.provenance import CRATE, has_record, named
 from deblur.store import RunStore, SequenceStore, sha256_file
 from deblur.store.durable import copy_file, read_json, settle, settle_folders
@@ -153,13 +154,13 @@ def _payload(run: RunStore, to: Path, listed: Path) -> tuple[int, int]:
     to.mkdir(parents=True)
     count = size = 0
     with listed.open("w", encoding="utf-8") as manifest:
-        for folder, folders, names in os.walk(run.path):
-            folders.sort()  # in this order they are walked
-            for path in (Path(folder) / name for name in sorted(names) if not name.endswith(".partial")):
-                key = path.relative_to(run.path).as_posix()
-                digest = known.of(key) or sha256_file(path)
-                copy_file(path, to / key, digest)
-                manifest.write(f"{digest}  data/{run.path.name}/{key}\n")
-                count, size = count + 1, size + path.stat().st_size
+        for path, length in files_below(run.path):
+            if path.name.endswith(".partial"):
+                continue
+            key = below(path, run.path)
+            digest = known.of(key) or sha256_file(path)
+            copy_file(path, to / key, digest)
+            manifest.write(f"{digest}  data/{run.path.name}/{key}\n")
+            count, size = count + 1, size + length
     settle(listed)
     return count, size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -254,7 +253,7 @@ def _moment(at: float) -> str:
 
 
 def _run(sequence: SequenceStore, run: RunStore) -> Group:
-    folder = Path(run.path) / "provenance"
+    folder = run.path / "provenance"
     told: Group = {"sequence": sequence.id, "run": run.id, "state": state_of(sequence, run)}
     decided = [entry for entry in history(sequence) if run.id in (entry["run"], entry.get("instead_of"))]
     told["history"] = [

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.place import Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
@@ -49,7 +50,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
-        found = [item for r in readers for item in _attempted(Path(path), source, r, job, progress)]
+        found = [item for r in readers for item in _attempted(place(path), source, r, job, progress)]
     errors = [item.error for item in found if item.error]
     if len(errors) == len(found):
         raise errors[0]
@@ -57,7 +58,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
 
 
 def _attempted(
-    path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress
+    path: Place, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
     name = _name(source, reader)
     try:
@@ -80,7 +81,7 @@ def _unreadable(source: Source, error: OSError) -> ReadError:
 
 
 @contextmanager
-def _undone_on_failure(path: Path) -> Iterator[None]:
+def _undone_on_failure(path: Place) -> Iterator[None]:
     """After a failure an archive that wasn't there before is gone again, and so are the folders made for it.
 
     Only empty folders are removed, so that nobody else's work can be.
@@ -132,7 +133,7 @@ def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str
 
 
 @contextmanager
-def _no_empty_folder(path: Path) -> Iterator[None]:
+def _no_empty_folder(path: Place) -> Iterator[None]:
     """The folder of a sequence whose ingest failed goes, unless it holds something."""
     try:
         yield

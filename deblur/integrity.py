@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -35,7 +34,7 @@ from deblur.store import (
 )
 from deblur.store.archive import REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import copy_file, read_json
+from deblur.store.durable import copy_file, read_json, remove_tree
 from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import PIXELS, pixel_digest
 from deblur.store.table import ShardTable
@@ -203,7 +202,7 @@ def _aside(store: SequenceStore, run: RunStore) -> Iterator[RunStore]:
     try:
         yield aside
     finally:
-        shutil.rmtree(aside.path, ignore_errors=True)
+        remove_tree(aside.path)
 
 
 def _repair_shards(
@@ -290,7 +289,7 @@ def _copied(
     """Take over what the run aside doesn't have yet of an array. Raises StoreError for a damaged shard."""
     for index in indices:
         key, digest = key_of(array, index), digests.digest(array, index)
-        if digest is not None and not (aside.path / key).exists():
+        if digest is not None and not (aside.path / key).is_file():
             aside.copy_shards(run, {key: digest})
 
 
@@ -337,7 +336,7 @@ def _repair_source(store: SequenceStore, found: list[Damage], progress: Progress
                     left.append(_because(shards[shard], "written again, its bytes came out otherwise"))
             progress(f"repair {store.id}", done, len(blocks))
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
     return left
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deblur import job as work
@@ -25,6 +24,7 @@ from deblur.errors import ConfigError, StoreError
 from deblur.ingest import Progress
 from deblur.job import silent
 from deblur.outcome import Outcome
+from deblur.place import Place, listed, place
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
 from deblur.store import Archive
@@ -143,7 +143,7 @@ def _carried_out(
 
 def _remember(job: JobConfig, batch: Sequence[Arrival], outcomes: list[Outcome]) -> None:
     ids = sorted({outcome.sequence.id for outcome in outcomes if outcome.sequence.id})
-    if not ids or not (Path(job.archive) / "archive.json").exists():
+    if not ids or not (place(job.archive) / "archive.json").is_file():
         return
     archive = Archive.open(job.archive)
     Catalog(archive).update(*(name for name in ids if archive.sequence(name).source.exists))
@@ -163,7 +163,7 @@ class _Memory:
         self._told: dict[str, Any] = {}
         self._job = job
         self._archive = Archive(job.archive)
-        if not (self._archive.path / "archive.json").exists():
+        if not (self._archive.path / "archive.json").is_file():
             self._path = None
             return
         self._path = cache_folder() / f"{Archive.open(job.archive).id}.settled.json"
@@ -271,7 +271,7 @@ class Night:
 
 
 @contextmanager
-def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
+def recorded(archive: Place, *, flow_run: str = "") -> Iterator[Night]:
     """Keep the record of a night around its work; on an error it says `failed`."""
     stamp = datetime.now().strftime("%Y%m%dT%H%M%S")
     night = Night(f"{stamp}-{uuid.uuid4().hex[:6]}", time.time(), flow_run)
@@ -295,7 +295,7 @@ def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
         _write(archive, asdict(night))
 
 
-def _beat(archive: Path, told: dict[str, Any], over: threading.Event) -> None:
+def _beat(archive: Place, told: dict[str, Any], over: threading.Event) -> None:
     """Show life, for those on other hosts who can't see this process."""
     while not over.wait(BEAT):
         told["beat"] += 1
@@ -304,7 +304,7 @@ def _beat(archive: Path, told: dict[str, Any], over: threading.Event) -> None:
 
 
 def dead_nights(
-    archive: Path,
+    archive: Place,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -314,9 +314,7 @@ def dead_nights(
     One of this host is known to be gone; one of another host is watched until it shows life, for a minute at most.
     """
     there = [
-        (path, night)
-        for path in sorted((archive / "nights").glob("[!.]*.json"))
-        if (night := _open_night(path))
+        (path, night) for path in listed(archive / "nights", "[!.]*.json") if (night := _open_night(path))
     ]
     dead = [night for _, night in there if Owner(**night.owner).is_gone()]
     watched = {path: night for path, night in there if night not in dead and not _seen_alive(night)}
@@ -331,7 +329,7 @@ def dead_nights(
     return dead
 
 
-def _open_night(path: Path) -> Night | None:
+def _open_night(path: Place) -> Night | None:
     """The record of a night that has not ended; None for others, and for what is no such record."""
     try:
         night = Night(**read_json(path, what="record of a night"))
@@ -347,7 +345,7 @@ def _seen_alive(night: Night) -> bool:
     return owner == here or (known and replace(owner, pid=0, started="") == replace(here, pid=0, started=""))
 
 
-def _write(archive: Path, told: dict[str, Any]) -> None:
-    if (archive / "archive.json").exists():  # the first night makes the archive
+def _write(archive: Place, told: dict[str, Any]) -> None:
+    if (archive / "archive.json").is_file():  # the first night makes the archive
         (archive / "nights").mkdir(exist_ok=True)
         write_json(archive / "nights" / f"{told['id']}.json", told)

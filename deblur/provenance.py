@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from deblur.errors import StoreError
+from deblur.place import Place
 from deblur.redact import without_secrets
 from deblur.store.durable import canonical, digest_of, sha256_file, write_json
 from deblur.store.run import RunStore
@@ -129,7 +130,7 @@ def write_run_record(
     error: str | None = None,
     command: Sequence[str] | None = None,
     agent: str | None = None,
-) -> Path:
+) -> Place:
     """Write the run's record into its store, before it is published; returns the path.
 
     `given`: the parameters as the user gave them; the resolved ones are those the run was created with;
@@ -224,7 +225,7 @@ def _input(crate: Any, source: SourceStore) -> Any:
     )
 
 
-def _files(crate: Any, folder: Path) -> Iterator[Any]:
+def _files(crate: Any, folder: Place) -> Iterator[Any]:
     about = {
         "parameters.json": "Parameters as given and as resolved",
         "environment.json": "Versions, CPU, threads and host of the process that wrote this record",

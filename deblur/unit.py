@@ -25,6 +25,7 @@ from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
 from deblur.neighbours import BEND, neighbour, vector
+from deblur.place import Place
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import doubt, restore_window
@@ -117,7 +118,7 @@ def forget_peak() -> None:
 
 @lru_cache(maxsize=4)
 def _context(archive: str, sequence: str, run: str) -> Context:
-    store = Archive.open(Path(archive)).sequence(sequence)
+    store = Archive.open(archive).sequence(sequence)
     opened = store.run(run)
     _require_class(opened)
     infos = frame_infos(store.source)
@@ -302,6 +303,6 @@ def _carry(context: Context, task: Task) -> dict[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _index(folder: Path) -> Index:
+def _index(folder: Place) -> Index:
     """The ledger of an earlier run, which is published and so never changes."""
     return Ledger(folder).index()

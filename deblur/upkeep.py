@@ -11,13 +11,14 @@ from deblur.errors import StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
 from deblur.io.export import export_frames
+from deblur.place import Place
 from deblur.segments import in_order, own_frames, segments
 from deblur.store import Archive, RunStore, SequenceStore
 
 GOING = ("failed", "rate", "left", "memory", "cpu")  # columns of `pace`
 
 
-def status(path: str | Path) -> list[dict[str, Any]]:
+def status(path: str | Place) -> list[dict[str, Any]]:
     """A row a run (and one for a sequence without runs), read anew from the stores."""
     archive = Archive.open(path)
     catalog = Catalog(archive)
@@ -73,12 +74,12 @@ def pace(store: SequenceStore, run: str, shards: int, expected: int) -> dict[str
     }
 
 
-def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[str]:
+def verify_archive(path: str | Place, sequences: tuple[str, ...] = ()) -> list[str]:
     """Check every shard of every source and run; a line a problem, none when all is well."""
     return [str(damage) for damage in find_damage(Archive.open(path), sequences)]
 
 
-def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
+def export_run(path: str | Place, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
     """Write a run's frames as files under their original names; returns how many.
 
     `run` None takes the published one, and with it those of all segments of a source that grew, in the source's order;

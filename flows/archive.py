@@ -29,6 +29,7 @@ from deblur.hooks import tell  # noqa: E402
 from deblur.job import raise_if_all_failed  # noqa: E402
 from deblur.outcome import Outcome, raise_for_failures  # noqa: E402
 from deblur.outcome import Sequence as Work  # noqa: E402
+from deblur.place import place  # noqa: E402
 from deblur.redact import without_secrets  # noqa: E402
 from deblur.watch import Arrival  # noqa: E402
 from flows import artifacts  # noqa: E402
@@ -96,11 +97,11 @@ def nightly(job_file: JobFile, until: Until = "") -> str:
         until: Stop cleanly at this time of day, as 06:00, and go on the next time; empty for no limit.
     """
     config = load_job(Path(job_file))
-    place = Path(config.archive)
-    for dead in work.dead_nights(place):
+    home = place(config.archive)
+    for dead in work.dead_nights(home):
         artifacts.mark_crashed(dead.flow_run)
         _tell(config, {"state": "crashed", "night": dead.id, "faults": ["its process died without a word"]})
-    with work.recorded(place, flow_run=artifacts.flow_run_id()) as record:
+    with work.recorded(home, flow_run=artifacts.flow_run_id()) as record:
         try:
             found = find(config)
             outcomes = _worked_off(config, found, work.deadline(until))

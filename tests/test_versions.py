@@ -250,7 +250,7 @@ def test_prune_keeps_the_published_run_its_source_and_the_evidence(
     dry = deblur("prune", place, "--keep", "0", "--older-than", "0", "--dry-run")
     assert f"frames {first}: superseded" in dry.out
     assert sequence.runs() == tuple(sorted((first, second)))
-    partials = sequence.run_path(first).with_name(f".{sequence.run_path(first).name}.pruned")
+    partials = sequence.run_path(first).with_name(f".{sequence.run_path(first).name}.gone")
     partials.mkdir()  # a prune that was killed
     (told,) = json.loads(deblur("prune", place, "--keep", "0", "--older-than", "0", "--json").out)
     assert (told["run"], told["state"]) == (first, "superseded")

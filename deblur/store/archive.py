@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import Place, place
 from deblur.store import survey
-from deblur.store.durable import read_json, settle_folders, write_json
+from deblur.store.durable import json_bytes, read_json, read_seen, settle_folders, write_new
 from deblur.store.lease import Lease
 from deblur.store.run import RunSpec, RunStore
 from deblur.store.slug import slug, suffixed
@@ -30,8 +29,8 @@ class Archive:
     """A folder with `archive.json` and `sequences/`. Opening reads one small file; pickled by its path
     only."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path,)
@@ -40,7 +39,7 @@ class Archive:
         return f"Archive({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | Path) -> Archive:
+    def create(cls, path: str | Place) -> Archive:
         """Make an archive, or open the one that is there.
 
         Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
@@ -55,12 +54,12 @@ class Archive:
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        write_json(archive.path / "archive.json", {"format": FORMAT, "id": str(uuid.uuid4())})
+        write_new(archive.path / "archive.json", json_bytes({"format": FORMAT, "id": str(uuid.uuid4())}))
         settle_folders([archive.path])
-        return archive
+        return cls.open(path)  # of two who make it at once, one did
 
     @classmethod
-    def open(cls, path: str | Path) -> Archive:
+    def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
         if archive._meta.get("format") != FORMAT or not isinstance(archive._meta.get("id"), str):
@@ -101,13 +100,13 @@ class Archive:
     def _folders(self) -> list[str]:
         try:
             return [
-                entry.name for entry in os.scandir(self.path / "sequences") if not entry.name.startswith(".")
+                entry.name for entry in (self.path / "sequences").iterdir() if not entry.name.startswith(".")
             ]
         except FileNotFoundError:
             return []
 
 
-def _empty(path: Path) -> bool:
+def _empty(path: Place) -> bool:
     """Whether this is what an archive that was never begun may hold: an empty folder for its sequences."""
     return path.name == "sequences" and path.is_dir() and not any(path.iterdir())
 
@@ -115,8 +114,8 @@ def _empty(path: Path) -> bool:
 class SequenceStore:
     """Everything of one sequence: its source, survey, lease, runs and which of them is published."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SequenceStore, (self.path,)
@@ -138,7 +137,7 @@ class SequenceStore:
         return SourceStore(self.path / f"source{SUFFIX}")
 
     @property
-    def survey_path(self) -> Path:
+    def survey_path(self) -> Place:
         return self.path / "survey"
 
     def has_survey(self) -> bool:
@@ -168,7 +167,7 @@ class SequenceStore:
         names = (path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
         return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
 
-    def run_path(self, run_id: str) -> Path:
+    def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} can't name a run: use letters, digits, dot, dash, underscore")
         return self.path / "runs" / f"{run_id}{SUFFIX}"
@@ -188,10 +187,7 @@ class SequenceStore:
 
     def current(self) -> str | None:
         """The id of the published run, if any."""
-        path = self.path / "current.json"
-        if not path.exists():
-            return None
-        run = read_json(path, what="publication").get("run")
+        run = read_seen(self.path / "current.json", what="publication")[0].get("run")
         return None if run is None else str(run)
 
     def lease(self) -> Lease:

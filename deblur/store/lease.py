@@ -4,26 +4,23 @@
 compare wall clocks: a lease is dead when its counter stood still for 60 s on the observer's own monotonic
 clock, or at once when its process is known to be gone.
 
-A token is taken by creating its claim file, which only one process can (`link` fails where the name exists,
-on NFS too). Whoever has the highest claim is the owner, whatever lease.json says; so a stale owner that wakes
-up late can disturb nothing but a heartbeat.
+A token is taken by creating its claim file, which only one process can (see `write_new`). Whoever has the highest claim
+is the owner, whatever lease.json says; so a stale owner that wakes up late can disturb nothing but a heartbeat.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from deblur.errors import LeaseError, StoreError
-from deblur.store.durable import canonical, settle_folders, write_json
+from deblur.place import Place, place
+from deblur.store.durable import canonical, settle_folders, write_json, write_new
 from deblur.store.owner import Owner
 
 STILL = 60.0  #: seconds without a heartbeat after which an owner is dead
@@ -39,13 +36,13 @@ class Lease:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Place,
         *,
         owner: Owner | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self.path = self.folder / "lease.json"
         self.token: int | None = None  #: the fencing token, while held
         self._owner = owner or Owner.here()
@@ -123,14 +120,8 @@ class Lease:
 
     def _claim(self, token: int) -> bool:
         """Try to become owner number `token`."""
-        beside = self.folder / f".lease.{uuid.uuid4().hex}.partial"
-        beside.write_text(canonical(asdict(self._owner)), encoding="utf-8")
-        try:
-            os.link(beside, _claim_path(self.folder, token))
-        except FileExistsError:
+        if not write_new(_claim_path(self.folder, token), canonical(asdict(self._owner)).encode()):
             return False
-        finally:
-            beside.unlink()
         if highest_claim(self.folder) != token:  # ours was an old number, freed by a later owner
             _claim_path(self.folder, token).unlink(missing_ok=True)
             return False
@@ -155,12 +146,12 @@ class Lease:
         return text, highest_claim(self.folder)
 
 
-def highest_claim(folder: Path) -> int:
+def highest_claim(folder: Place) -> int:
     """The token of the present or last owner; 0 where there never was one."""
     return max((int(path.name.rpartition("-")[2]) for path in folder.glob(".lease-*")), default=0)
 
 
-def check_token(folder: Path, token: int) -> None:
+def check_token(folder: Place, token: int) -> None:
     """Raise LeaseError unless `token` is the newest one given out for the sequence in `folder`."""
     newest = highest_claim(folder)
     if token != newest:
@@ -170,7 +161,7 @@ def check_token(folder: Path, token: int) -> None:
         )
 
 
-def _claim_path(folder: Path, token: int) -> Path:
+def _claim_path(folder: Place, token: int) -> Place:
     return folder / f".lease-{token:012d}"
 
 

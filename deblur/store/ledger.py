@@ -1,7 +1,8 @@
 """What has been done: one JSON line a finished unit, appended after its data is on the disk.
 
 Each process appends to a segment of its own, so nothing is ever written by two. A line that was torn by a
-crash is skipped: its unit is simply done again.
+crash is skipped: its unit is simply done again. In an object store, where nothing can be appended to, a segment is put
+anew with every line until it is full, and then another begins.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import ObjectPlace, Place, listed, place
 from deblur.store.durable import canonical, settle_folders
 
 logger = logging.getLogger("deblur.store")
 DONE = "done"
 SEGMENT = 40  # bits of an offset into a segment
+FULL = 1 << 18  #: bytes of a segment in an object store, after which another begins
 
 
 class Ledger:
@@ -35,15 +37,18 @@ class Ledger:
     says otherwise."""
 
     def __init__(
-        self, folder: str | Path, *, writer: str | None = None, clock: Callable[[], float] = time.time
+        self, folder: str | Place, *, writer: str | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         if writer is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", writer):
             raise StoreError(
                 f"{writer!r} can't name a ledger segment: use letters, digits, dot, dash, underscore"
             )
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self._writer = writer
         self._clock = clock
+        self._begun: tuple[ObjectPlace, bytes] | None = (
+            None  # the segment that is not full, and what is in it
+        )
 
     @property
     def writer(self) -> str:
@@ -63,6 +68,9 @@ class Ledger:
         line = (
             canonical({"status": DONE, **record, "at": self._clock(), "writer": self.writer}).encode() + b"\n"
         )
+        if isinstance(self.folder, ObjectPlace):
+            self._put(self.folder, line)
+            return
         path = self.folder / f"{self.writer}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,14 +84,27 @@ class Ledger:
         if new:
             settle_folders([self.folder])
 
+    def _put(self, folder: ObjectPlace, line: bytes) -> None:
+        if self._begun is None or len(self._begun[1]) >= FULL:
+            self._begun = self._next_segment(folder), b""
+        path, data = self._begun
+        path.write_bytes(data + line)
+        self._begun = path, data + line
+
+    def _next_segment(self, folder: ObjectPlace) -> ObjectPlace:
+        """After those that this writer has filled; a writer of that name that ended left its last as it is."""
+        mine = re.compile(re.escape(self.writer) + r"\.(\d{6})\.jsonl")
+        numbers = [int(found[1]) for path in folder.iterdir() if (found := mine.fullmatch(path.name))]
+        return folder / f"{self.writer}.{max(numbers, default=0) + 1:06d}.jsonl"
+
     def read_all(self) -> Iterator[dict[str, Any]]:
         """Every whole record, segment by segment, in the order written; torn lines are left out."""
         for _, _, record in self._placed():
             yield record
 
-    def _placed(self) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    def _placed(self) -> Iterator[tuple[Place, int, dict[str, Any]]]:
         """Every whole record with its segment and where in it its line begins."""
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in listed(self.folder, "*.jsonl"):
             at = 0
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -125,8 +146,8 @@ class Index:
     3e-8, and then the run can't be published, because a shard of it is in no record.
     """
 
-    def __init__(self, placed: Iterator[tuple[Path, int, dict[str, Any]]]) -> None:
-        self._paths: list[Path] = []
+    def __init__(self, placed: Iterator[tuple[Place, int, dict[str, Any]]]) -> None:
+        self._paths: list[Place] = []
         names, ages, places = array("Q"), array("d"), array("q")
         for path, at, record in placed:
             if not self._paths or self._paths[-1] != path:
@@ -148,7 +169,7 @@ class Index:
     def __contains__(self, key: str) -> bool:
         return self.place(key) is not None
 
-    def place(self, key: str) -> tuple[Path, int] | None:
+    def place(self, key: str) -> tuple[Place, int] | None:
         """The segment of a unit's record and the offset of its line; None for a unit that is not done."""
         short = np.uint64(_short(key))
         at = int(np.searchsorted(self._keys, short))

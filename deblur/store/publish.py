@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deblur.errors import LeaseError, StoreError
 from deblur.store.archive import SequenceStore
-from deblur.store.durable import read_json, write_json
+from deblur.store.durable import read_seen, write_json, write_seen
 from deblur.store.lease import check_token
 from deblur.store.run import SEAL, RunStore
 
@@ -96,7 +96,7 @@ def previous_run(sequence: SequenceStore) -> str:
 
 def history(sequence: SequenceStore) -> tuple[dict[str, Any], ...]:
     """Every change, oldest first: run, action, reason, at (seconds since 1970), token."""
-    return tuple(_current(sequence).get("history", ()))
+    return tuple(_current(sequence)[0].get("history", ()))
 
 
 def retracted(sequence: SequenceStore) -> dict[str, str]:
@@ -147,18 +147,19 @@ def _published(sequence: SequenceStore) -> str:
     return run
 
 
-def _current(sequence: SequenceStore) -> dict[str, Any]:
-    path = sequence.path / "current.json"
-    return read_json(path, what="publication") if path.exists() else {}
+def _current(sequence: SequenceStore) -> tuple[dict[str, Any], str]:
+    return read_seen(sequence.path / "current.json", what="publication")
 
 
 def _switch(
     sequence: SequenceStore, token: int, run_id: str | None, entry: Mapping[str, Any], at: float
 ) -> None:
-    before = _current(sequence)
+    before, seen = _current(sequence)
     if int(before.get("token", 0)) > token:
         raise LeaseError(f"sequence {sequence.id} was published by a later holder of the lease: run again")
     told = {key: value for key, value in entry.items() if value != ""} | {"at": at, "token": token}
     past = list(before.get("history", ()))
     check_token(sequence.path, token)  # once more, as late as can be
-    write_json(sequence.path / "current.json", {"run": run_id, "token": token, "history": [*past, told]})
+    now = {"run": run_id, "token": token, "history": [*past, told]}
+    if not write_seen(sequence.path / "current.json", now, seen):
+        raise LeaseError(f"sequence {sequence.id} was published by somebody else meanwhile: run again")

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import Place, told
+from deblur.store import zarrs
 from deblur.store.arrays import codecs, create_group, zarr_settings
-from deblur.store.durable import canonical, digest_of, read_json, settle_folders, settle_tree
+from deblur.store.durable import canonical, digest_of, read_json, replacing
 
 FORMAT = 1
 CHUNK_BYTES = 4 << 20
 
 
-def write_survey(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
+def write_survey(path: Place, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
     """Store a survey at `path`, whole or not at all; an earlier one is replaced. Returns its digest.
 
     Array names are made of letters, digits and underscores. `attrs` must be JSON-able.
@@ -35,9 +33,7 @@ def write_survey(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[
     if bad:
         raise StoreError(f"{bad[0]!r} can't name an array of the survey: use letters, digits and underscores")
     digest = survey_digest(arrays, attrs)
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.staging")
-    staging.mkdir(parents=True)
-    try:
+    with replacing(path) as staging:
         meta = {"format": FORMAT, "digest": digest, "attrs": dict(attrs), "arrays": sorted(arrays)}
         create_group(staging, {"deblur": meta})
         with zarr_settings():
@@ -53,14 +49,10 @@ def write_survey(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[
                     zarr_format=3,
                 )
                 array[...] = values
-        settle_tree(staging)
-        _swap(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return digest
 
 
-def read_survey(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_survey(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """All arrays and plain values. StoreError where there is none, or where it isn't what was written."""
     meta = _meta(path)
     arrays = {name: _read(path, name, ...) for name in meta["arrays"]}
@@ -69,19 +61,19 @@ def read_survey(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return arrays, dict(meta["attrs"])
 
 
-def read_survey_part(path: Path, name: str, t0: int, t1: int) -> NDArray[Any]:
+def read_survey_part(path: Place, name: str, t0: int, t1: int) -> NDArray[Any]:
     """Rows t0..t1 of one array, without reading the rest (its chunks carry checksums)."""
     if name not in _meta(path)["arrays"]:
         raise StoreError(f"the survey at {path} has no array {name!r}: remove that folder and run again")
     return _read(path, name, slice(t0, t1))
 
 
-def read_survey_attrs(path: Path) -> dict[str, Any]:
+def read_survey_attrs(path: Place) -> dict[str, Any]:
     """The plain values alone."""
     return dict(_meta(path)["attrs"])
 
 
-def read_survey_digest(path: Path) -> str:
+def read_survey_digest(path: Place) -> str:
     """The digest that `write_survey` returned."""
     return str(_meta(path)["digest"])
 
@@ -99,21 +91,22 @@ def survey_digest(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) 
     return digest_of({"arrays": parts, "attrs": dict(attrs)})
 
 
-def _meta(path: Path) -> dict[str, Any]:
+def _meta(path: Place) -> dict[str, Any]:
     meta = read_json(path / "zarr.json", what="survey").get("attributes", {}).get("deblur")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise StoreError(f"{path} is not a survey of format {FORMAT}: remove that folder and run again")
     return meta
 
 
-def _read(path: Path, name: str, rows: Any) -> NDArray[Any]:
+def _read(path: Place, name: str, rows: Any) -> NDArray[Any]:
     import zarr
-    from zarr.storage import LocalStore
 
+    store, top = zarrs.reading(path)
     with zarr_settings():
         try:
-            array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
-            return np.asarray(array[rows])
+            with told(path):
+                array = zarr.open_array(store, path=f"{top}/{name}", mode="r", zarr_format=3)
+                return np.asarray(array[rows])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             message = " ".join(str(error).split())
             raise StoreError(
@@ -127,13 +120,3 @@ def _chunk(values: NDArray[Any]) -> tuple[int, ...]:
         return ()
     row = max(1, math.prod(values.shape[1:]) * values.itemsize)
     return max(1, min(len(values), CHUNK_BYTES // row)), *(max(1, extent) for extent in values.shape[1:])
-
-
-def _swap(staging: Path, path: Path) -> None:
-    """Put a folder in the place of another. A crash in between leaves none, and the survey is made again."""
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.old")
-    if path.exists():
-        os.rename(path, old)
-    os.rename(staging, path)
-    settle_folders([path.parent])
-    shutil.rmtree(old, ignore_errors=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from deblur.errors import StoreError
+from deblur.place import Place, told
+from deblur.store import zarrs
 from deblur.store.arrays import ShardedArray
 from deblur.store.durable import digest_of, read_json, sha256_file
 from deblur.store.run import SEAL, RunStore
@@ -145,7 +146,7 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
             yield Problem("metadata", f"{name}/zarr.json", str(error))
 
 
-def _image(path: Path) -> Iterator[Problem]:
+def _image(path: Place) -> Iterator[Problem]:
     """Whether a group is an OME-Zarr image to others, by the models of the format's community where installed."""
     try:
         from ome_zarr_models.v05.image import Image
@@ -153,13 +154,15 @@ def _image(path: Path) -> Iterator[Problem]:
         return
     import zarr
 
+    store, top = zarrs.reading(path)
     try:
-        Image.from_zarr(zarr.open_group(path, mode="r"))
+        with told(path):
+            Image.from_zarr(zarr.open_group(store, path=top, mode="r"))
     except (ValueError, KeyError, TypeError, OSError) as error:
         yield Problem("metadata", "", f"{path}: not valid OME-Zarr: {' '.join(str(error).split())[:200]}")
 
 
-def _shard(root: Path, grid: Grid, key: str, digest: str | None, chosen: bool) -> Iterator[Problem]:
+def _shard(root: Place, grid: Grid, key: str, digest: str | None, chosen: bool) -> Iterator[Problem]:
     """What is wrong with a shard; only a `chosen` one is read."""
     path = root / key
     if digest is None:

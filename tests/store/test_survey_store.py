@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deblur.errors import StoreError
-from deblur.store import SequenceStore
+from deblur.store import SequenceStore, durable
 from deblur.store import survey as module
 
 contents = hnp.arrays(st.sampled_from(["f4", "i2", "?", "u1"]), hnp.array_shapes(max_dims=4, max_side=5))
@@ -48,7 +48,7 @@ def test_a_later_survey_replaces_it(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SequenceStore(tmp_path)
     store.write_survey({"a": np.zeros(3)}, {})
-    monkeypatch.setattr(module, "settle_tree", lambda _: (_ for _ in ()).throw(RuntimeError))
+    monkeypatch.setattr(durable, "settle_tree", lambda _: (_ for _ in ()).throw(RuntimeError))
     with pytest.raises(RuntimeError):
         store.write_survey({"b": np.zeros(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["survey"]
