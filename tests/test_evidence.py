@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from deblur import integrity
 from deblur.config import Cluster
 from deblur.store import Archive, RunStore, SequenceStore, find_run
-from tests.small import publish_small
+from tests.small import command, publish_small
 from tests.test_integrity import bytes_of, flip
 
 
@@ -112,6 +114,27 @@ def test_where_both_copies_are_damaged_it_says_so(place: Path) -> None:
     sums.write_text(json.dumps(json.loads(sums.read_text()) | {"sha256": "0" * 64}))
     (run.path / "provenance" / "environment.json").write_text("{}")
     assert any("compare them by hand" in left for left in repaired(archive))
+
+
+def test_a_repair_by_a_jobs_profile(
+    finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, run = opened(place)
+    before, asked = bytes_of(place), list[int]()
+
+    @contextmanager
+    def connected(cluster: Cluster, *, memory: int, need: int) -> Iterator[None]:
+        asked.append(need)
+        yield None
+
+    monkeypatch.setattr("deblur.night.connect", connected)
+    for path in (run.path / "zarr.json", run.path / "motion/forward/c/0/0/0/0", run.path / "0/c/1/0/0/0"):
+        path.unlink()
+    said = command(capsys)("verify", place, "--repair", "--job", finished / "job.toml")
+    assert (said.code, said.faults) == (0, [])
+    assert len(asked) == 1  # started when needed, and once
+    assert asked[0] > 2**20  # the units' own peak
+    assert bytes_of(place) == before
 
 
 @pytest.mark.slow
