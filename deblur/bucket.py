@@ -69,13 +69,13 @@ def exceptions() -> Any:
 def fault(where: str, error: BaseException) -> StoreError:
     """A fault of the store in one line: where, what, and what to do."""
     scheme = where.partition(":")[0]
-    text = without_secrets(" ".join(str(error).split()))
+    text = without_secrets(" ".join(str(error).split())).partition(" Debug source")[0]
     lower = text.lower()
     bucket = "/".join(where.split("/")[:3])
     causes: tuple[tuple[tuple[str, ...], str], ...] = (
         (NO_BUCKET, f"there is no bucket {bucket}: create it, or correct the address"),
         (
-            ("/latest/api", "/latest/meta-data", "computemetadata", "missing credentials", "identity/oauth2"),
+            ("/latest/api", "/latest/meta-data", "computemetadata", "must be specified", "identity/oauth2"),
             f"no credentials were found: set {CREDENTIALS[scheme]}",
         ),
         (
@@ -92,5 +92,8 @@ def fault(where: str, error: BaseException) -> StoreError:
             f"the server can't be reached: check {ENDPOINT.get(scheme, 'the address')} and the network",
         ),
     )
-    said = next((said for words, said in causes if any(word in lower for word in words)), text[:300])
+    said = next(
+        (said for words, said in causes if any(word in lower for word in words)),
+        text[:300],
+    )
     return StoreError(f"{where}: {said}")

@@ -155,15 +155,11 @@ class ObjectPlace:
             try:
                 found = bucket.obstore().get(self.client, self.key, options={"range": {"suffix": length}})
                 return bytes(found.bytes()), int(found.meta["size"])
-            except (
-                bucket.exceptions().NotSupportedError,
-                bucket.exceptions().GenericError,
-            ):  # Azure; an empty object
-                size = self.stat().st_size
-                start = max(0, size - length)
-                found = (
-                    bucket.obstore().get_range(self.client, self.key, start=start, end=size) if size else b""
-                )
+            except (bucket.exceptions().NotSupportedError, bucket.exceptions().GenericError):
+                size = self.stat().st_size  # Azure can't count from the end; others not beyond the beginning
+                if size <= length:
+                    return self.read_bytes(), size
+                found = bucket.obstore().get_range(self.client, self.key, start=size - length, end=size)
                 return bytes(found), size
 
     @overload

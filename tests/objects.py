@@ -22,7 +22,7 @@ def s3_server() -> Iterator[str]:
     missing = [name for name in ("obstore", "moto", "flask") if find_spec(name) is None]
     if missing:
         pytest.skip(
-            f"an S3 server to test with needs {', '.join(missing)}: pip install obstore 'moto[server]'"
+            f"an S3 server to test with needs {', '.join(missing)}: pip install obstore 'moto[s3]' flask flask-cors"
         )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -14,24 +14,25 @@ import numpy as np
 import pytest
 
 from deblur import job as work
+from deblur import night
 from deblur.config import load_job, with_settings
 from deblur.integrity import find_damage, repair
 from deblur.place import ObjectPlace, place
 from deblur.store import Archive, RunStore, verify_run
-from tests.small import Command, command, publish_small, write_job
+from tests.small import Command, command, publish_small, write_frames, write_job
 
 deblur = pytest.fixture(command)
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    """Frames, a job and its archive on a disk, published."""
-    return publish_small(tmp_path)
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames and their archive on a disk, published."""
+    return publish_small(tmp_path_factory.mktemp("local"))
 
 
-def on(folder: Path, archive: str, *, kind: str = "serial") -> Path:
+def on(folder: Path, local: Path, archive: str, *, kind: str = "serial") -> Path:
     """The same job with its archive elsewhere."""
-    job = write_job(folder, kind=kind)
+    job = write_job(folder, path=str(local / "frames"), kind=kind)
     job.write_text(job.read_text().replace('archive = "archive"', f'archive = "{archive}"'))
     return job
 
@@ -51,25 +52,38 @@ def assert_same(here: RunStore, there: RunStore) -> None:
     assert (here.path / "zarr.json").read_bytes() == (there.path / "zarr.json").read_bytes()
 
 
-def test_the_life_of_an_archive(local: Path, bucket: str, deblur: Command) -> None:
-    """Run, nothing to do, status, list, explain, export, damage, repair, reprocess, rollback, promote, prune."""
-    archive = f"{bucket}/archives/north"
-    job = on(local, archive)
-    (outcome,) = work.run(load_job(job))
+def test_the_same_bits_and_then_nothing_to_do(local: Path, tmp_path: Path, bucket: str) -> None:
+    job = load_job(on(tmp_path, local, f"{bucket}/archives/north"))
+    (outcome,) = work.run(job)
     assert outcome.published
-    there = published(archive)
+    there = published(job.archive)
     assert_same(published(local / "archive"), there)
     assert verify_run(there) == ()
-    (again,) = work.run(load_job(job))
+    (again,) = work.run(job)
     assert (again.computed, again.published) == (0, True)
+
+
+@pytest.mark.slow
+def test_the_life_of_an_archive(local: Path, tmp_path: Path, bucket: str, deblur: Command) -> None:
+    """A night, status, list, explain, export, damage, repair, another run, rollback, retract, promote, prune."""
+    archive = f"{bucket}/archives/north"
+    job = on(tmp_path, local, archive)
+    with night.recorded(place(archive)) as record:
+        (arrival,) = night.find(load_job(job)).todo
+        (outcome,) = night.work_on(load_job(job), [arrival])
+    assert outcome.published
+    assert night.find(load_job(job)).unchanged == 1
+    there = published(archive)
+    assert (Archive.open(archive).path / "nights" / f"{record.id}.json").is_file()
+    assert night.dead_nights(place(archive)) == []
 
     assert there.id in deblur("status", archive).out
     assert "frames" in deblur("list", archive).out
     told = deblur("explain", f"{archive}/frames", "--frame", "1", "--at", "9,9", "--json")
     assert json.loads(told.out)["run"]["state"] == "published"
-    assert deblur("export", archive, "frames", local / "out").code == 0
-    assert deblur("provenance", f"{archive}/frames", local / "bag", "--format", "bagit").code == 0
-    assert (local / "bag/data" / there.path.name / "0/c/0/0/0/0").is_file()
+    assert deblur("export", archive, "frames", tmp_path / "out").code == 0
+    assert deblur("provenance", f"{archive}/frames", tmp_path / "bag", "--format", "bagit").code == 0
+    assert (tmp_path / "bag/data" / there.path.name / "0/c/0/0/0/0").is_file()
 
     shard = there.path / "0/c/0/0/0/0"
     source = Archive.open(archive).sequence("frames").source.path / "0/c/1/0/0/0"
@@ -100,8 +114,9 @@ def test_the_life_of_an_archive(local: Path, bucket: str, deblur: Command) -> No
 
 
 def test_an_archive_that_cannot_be_is_one_line(
-    local: Path, bucket: str, deblur: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bucket: str, deblur: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_frames(tmp_path / "frames", count=2)
     absent = deblur("status", f"{bucket}-absent/archive")
     assert (absent.code, absent.faults) == (
         1,
@@ -110,11 +125,11 @@ def test_an_archive_that_cannot_be_is_one_line(
             "create it, or correct the address"
         ],
     )
-    secret = deblur("plan", on(local, "s3://me:secret@bucket/a"))
+    secret = deblur("plan", on(tmp_path, tmp_path, "s3://me:secret@bucket/a"))
     assert (secret.code, len(secret.faults)) == (2, 1)
     assert "secret" not in secret.err
     (place(bucket) / "archive/holiday.jpg").write_bytes(b"")
-    other = deblur("plan", on(local, f"{bucket}/archive"))
+    other = deblur("plan", on(tmp_path, tmp_path, f"{bucket}/archive"))
     assert (other.code, len(other.faults)) == (1, 1)
     assert "not empty and not an archive" in other.err
     monkeypatch.setitem(sys.modules, "obstore", None)
@@ -136,10 +151,12 @@ def records(archive: ObjectPlace) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_run_with_workers_resumes_with_the_same_bits(local: Path, bucket: str) -> None:
+def test_a_killed_run_with_workers_resumes_with_the_same_bits(
+    local: Path, tmp_path: Path, bucket: str
+) -> None:
     archive = place(f"{bucket}/archive")
     assert isinstance(archive, ObjectPlace)
-    job = on(local, str(archive), kind="local")
+    job = on(tmp_path, local, str(archive), kind="local")
     job.write_text(job.read_text().replace("frames = 2", "frames = 1"))
     process = subprocess.Popen([sys.executable, "-c", RUN, str(job)], start_new_session=True)
     deadline = time.monotonic() + 120
@@ -154,9 +171,9 @@ def test_a_killed_run_with_workers_resumes_with_the_same_bits(local: Path, bucke
     assert resumed.published
     assert resumed.plan is not None
     assert resumed.computed <= resumed.plan.cost.units - survived + 1
-    calm = local / "calm.toml"
+    calm = tmp_path / "calm.toml"
     calm.write_text(job.read_text().replace(str(archive), "calm").replace('"local"', '"serial"'))
     (undisturbed,) = work.run(load_job(calm))
     assert undisturbed.published
-    assert_same(published(local / "calm"), published(str(archive)))
+    assert_same(published(tmp_path / "calm"), published(str(archive)))
     assert list(find_damage(Archive.open(archive))) == []

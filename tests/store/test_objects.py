@@ -24,36 +24,41 @@ from deblur.store import (
 from deblur.store import ledger as ledger_module
 from deblur.tiling import Box
 
-from .stores import BLOCK, CHUNK, SHARD, SPEC, fill, header, infos, pixels
+from .stores import CHUNK, SPEC, fill, header, infos, ingest, pixels
 
 
-@pytest.fixture(params=["memory", "s3"])
-def folder(request: pytest.FixtureRequest) -> ObjectPlace:
-    """An empty prefix; its name has a part that a shard's key has too."""
-    if request.param == "s3":
-        found = place(f"{request.getfixturevalue('bucket')}/c/archive")
-    else:
-        pytest.importorskip("obstore", reason="deblur[objects] is not installed")
-        found = place("memory://bucket/c/archive")
+def empty(address: str) -> ObjectPlace:
+    """A prefix with nothing in it; its name has a part that a shard's key has too."""
+    found = place(f"{address}/c/archive")
     assert isinstance(found, ObjectPlace)
     found.delete_tree()
     return found
 
 
-def ingest(sequence: SequenceStore) -> SourceStore:
-    frames = pixels()
-    with SourceStore.create(
-        sequence.source.path, header(), infos(), chunk=CHUNK, shard_frames=BLOCK, shard_size=SHARD
-    ) as writer:
-        for t0 in range(0, len(frames), BLOCK):
-            writer.write(t0, frames[t0 : t0 + BLOCK])
-        return writer.finish()
+@pytest.fixture
+def memory() -> ObjectPlace:
+    """In a store of this process."""
+    pytest.importorskip("obstore", reason="deblur[objects] is not installed")
+    return empty("memory://bucket")
+
+
+@pytest.fixture(params=["memory", "s3"])
+def folder(request: pytest.FixtureRequest) -> ObjectPlace:
+    """In that, and on a server."""
+    return (
+        empty(request.getfixturevalue("bucket"))
+        if request.param == "s3"
+        else request.getfixturevalue("memory")
+    )
 
 
 def test_a_source_is_the_same_as_on_a_disk(folder: ObjectPlace, tmp_path: Path) -> None:
     archive = Archive.create(folder)
     assert Archive.create(folder).id == archive.id == Archive.open(str(folder)).id
-    there, here = ingest(archive.sequence("clip")), ingest(Archive.create(tmp_path / "a").sequence("clip"))
+    there, here = (
+        ingest(archive.sequence("clip"), pixels()),
+        ingest(Archive.create(tmp_path / "a").sequence("clip"), pixels()),
+    )
     assert there.digest == here.digest
     assert (there.path / "zarr.json").read_bytes() == (here.path / "zarr.json").read_bytes()
     np.testing.assert_array_equal(there.read(0, 3), pixels())
@@ -62,11 +67,11 @@ def test_a_source_is_the_same_as_on_a_disk(folder: ObjectPlace, tmp_path: Path) 
     assert verify_source(there) == ()
     assert archive.sequences() == ("clip",)
     with pytest.raises(StoreError, match="ingested already"):
-        ingest(archive.sequence("clip"))
+        ingest(archive.sequence("clip"), pixels())
 
 
-def test_a_run_is_the_same_as_on_a_disk(folder: ObjectPlace, tmp_path: Path) -> None:
-    runs = [RunStore.create(top / "r.ome.zarr", SPEC) for top in (folder, tmp_path)]
+def test_a_run_is_the_same_as_on_a_disk(memory: ObjectPlace, tmp_path: Path) -> None:
+    runs = [RunStore.create(top / "r.ome.zarr", SPEC) for top in (memory, tmp_path)]
     for run in runs:
         fill(run, pixels())
         assert verify_run(run) == ()
@@ -78,8 +83,8 @@ def test_a_run_is_the_same_as_on_a_disk(folder: ObjectPlace, tmp_path: Path) -> 
     assert RunStore.create(there.path, SPEC).spec == SPEC  # resumed
 
 
-def test_damage_is_found_when_read_and_by_verify(folder: ObjectPlace) -> None:
-    run = RunStore.create(folder / "r.ome.zarr", SPEC)
+def test_damage_is_found_when_read_and_by_verify(memory: ObjectPlace) -> None:
+    run = RunStore.create(memory / "r.ome.zarr", SPEC)
     fill(run, pixels())
     run.read("0", 0, 3)
     gone, cut, changed = "0/c/0/0/0/0", "quality/weight/c/0/0/0", "motion/forward/c/0/0/0/0"
@@ -100,8 +105,8 @@ def test_damage_is_found_when_read_and_by_verify(folder: ObjectPlace) -> None:
     assert verify_run(run) == ()
 
 
-def test_a_source_is_not_there_before_its_last_object(folder: ObjectPlace) -> None:
-    sequence = SequenceStore(folder / "clip")
+def test_a_source_is_not_there_before_its_last_object(memory: ObjectPlace) -> None:
+    sequence = SequenceStore(memory / "clip")
     with SourceStore.create(sequence.source.path, header(), infos(), chunk=CHUNK) as writer:
         writer.write(0, pixels())
         assert not sequence.source.exists
@@ -109,11 +114,11 @@ def test_a_source_is_not_there_before_its_last_object(folder: ObjectPlace) -> No
             Lease(sequence.path, sleep=lambda _: writer._lease.renew()).acquire()
     assert not sequence.source.exists
     assert list(sequence.source.path.walk()) == []
-    assert ingest(sequence).exists
+    assert ingest(sequence, pixels()).exists
 
 
-def test_what_a_killed_creation_left_is_no_run_and_goes(folder: ObjectPlace) -> None:
-    run = RunStore.create(folder / "r.ome.zarr", SPEC)
+def test_what_a_killed_creation_left_is_no_run_and_goes(memory: ObjectPlace) -> None:
+    run = RunStore.create(memory / "r.ome.zarr", SPEC)
     fill(run, pixels())
     (run.path / "zarr.json").unlink()  # so far a removal or a creation came
     assert not run.exists
@@ -151,12 +156,12 @@ def test_of_two_who_want_the_lease_one_gets_it(folder: ObjectPlace) -> None:
 
 
 def test_a_publication_that_changed_meanwhile_is_not_overwritten(
-    folder: ObjectPlace, monkeypatch: pytest.MonkeyPatch
+    memory: ObjectPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deblur.store import publish as module
 
-    sequence = SequenceStore(folder / "clip")
-    ingest(sequence)
+    sequence = SequenceStore(memory / "clip")
+    ingest(sequence, pixels())
     first, second = (sequence.create_run(name, SPEC) for name in ("first", "second"))
     for run in (first, second):
         fill(run, pixels())
