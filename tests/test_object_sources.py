@@ -15,6 +15,7 @@ from deblur import job as work
 from deblur import night
 from deblur.config import JobConfig, load_job
 from deblur.errors import ConfigError, StoreError
+from deblur.integrity import find_damage
 from deblur.io.export import export_frames
 from deblur.place import ObjectPlace, Stat, place
 from deblur.store import Archive
@@ -121,6 +122,20 @@ def test_a_broken_object_is_quarantined_by_its_address(tmp_path: Path, memory: O
     (item,) = work.ingest(load_job(write_job(tmp_path, path=str(memory))))
     (line,) = item.broken
     assert line.startswith(f"{memory}/0003.png ")
+
+
+@pytest.mark.parametrize("path", ["", "/*.png"])
+def test_an_original_that_changed_later_is_told_by_verify(
+    path: str, tmp_path: Path, memory: ObjectPlace
+) -> None:
+    write_frames(tmp_path / "frames")
+    upload(tmp_path / "frames", memory)
+    work.ingest(load_job(write_job(tmp_path, path=f"{memory}{path}")))
+    archive = Archive.open(tmp_path / "archive")
+    assert list(find_damage(archive, originals=True)) == []
+    (memory / "0002.png").write_bytes(b"other")
+    (damage,) = find_damage(archive, originals=True)
+    assert f"{memory}/0002.png is not what was ingested" in damage.problem.message
 
 
 def test_addresses_with_credentials_are_refused_unread(tmp_path: Path) -> None:
