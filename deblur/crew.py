@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from deblur.clusters import connect, fitting_workers, refuse_small_workers
+from deblur.clusters import connect, dashboard, fitting_workers, refuse_small_workers, too_small
 from deblur.config import JobConfig
-from deblur.ingest import Progress
+from deblur.ingest import Progress, say, silent
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -19,7 +19,7 @@ Connection = Callable[[int], "AbstractContextManager[Client | None]"]  # given t
 class Crew:
     """The workers of a night or a run: started when first needed, shared by all that is done in it."""
 
-    def __init__(self, job: JobConfig, progress: Progress = lambda *_: None) -> None:
+    def __init__(self, job: JobConfig, progress: Progress = silent) -> None:
         self._job, self._stack, self._progress = job, ExitStack(), progress
         self._begun, self._client, self._need = False, None, 0
 
@@ -45,8 +45,8 @@ class Crew:
                 connect(cluster, memory=self._job.limits.memory, need=need)
             )
             self._begun = True
-            if self._client is not None and self._client.dashboard_link:
-                self._progress(f"Dask dashboard {self._client.dashboard_link}", 1, 1)
+            if self._client is not None:
+                say(self._progress, dashboard(self._client), *too_small(self._client, need, but=set()))
         elif self._client is not None:
             refuse_small_workers(self._client, need)
         self._need = max(self._need, need)

@@ -6,6 +6,7 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
@@ -17,8 +18,11 @@ from deblur.crew import Connection, Crew
 from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
+from deblur.ingest import silent as silent
 from deblur.outcome import Outcome, Sequence
+from deblur.outcome import raise_if_all_failed as raise_if_all_failed
 from deblur.overview import ensure_survey
+from deblur.pace import write_projected
 from deblur.plan import (
     STAGES,
     Plan,
@@ -41,16 +45,13 @@ from deblur.store import (
     held_back,
     levels_for,
 )
+from deblur.store.ledger import Index
 from deblur.store.publish import Action
 from deblur.types import Estimate
 from deblur.unit import Task
 
 if TYPE_CHECKING:
     from distributed import Client
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
@@ -161,7 +162,9 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
     missing = carried = 0
     seconds = 0.0
-    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage)):
+    run = outcome.plan.run
+    finished = store.run(run).ledger().index() if run in store.runs() else ()
+    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage, finished)):
         unit = task.unit
         missing, carried = missing + (task.parent is None), carried + (task.parent is not None)
         if task.parent is None:
@@ -236,10 +239,15 @@ def _computed(
         with store.lease().held():
             run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
+            if not run.sealed:
+                link = client.dashboard_link if client is not None else ""
+                write_projected(run, planned, limit=job.limits.memory, dashboard=link or "")
             ledger = run.ledger()
+            finished = ledger.index()  # of both stages at once: with many units it takes its time
+            stages = Counter(str(record.get("stage")) for record in ledger.latest()) if len(finished) else {}
             for stage in STAGES:
-                tasks = _tasks(outcome, store, job, stage)
-                total, done = _remaining(run, planned, stage), 0
+                tasks = _tasks(outcome, store, job, stage, finished)
+                total, done = max(0, planned.cost.units // len(STAGES) - stages.get(stage, 0)), 0
                 if total:  # the first unit may take minutes: kernels are compiled for it
                     progress(f"{stage} {planned.sequence}", 0, total)
 
@@ -250,7 +258,13 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                given_up = run_tasks(takewhile(lambda _: not stop(), tasks), client=client, done=record)
+                given_up = run_tasks(
+                    takewhile(lambda _: not stop(), tasks),
+                    client=client,
+                    done=record,
+                    need=planned.cost.memory,
+                    priority=0 if outcome.parent else 1,  # others' reprocessing on the same scheduler waits
+                )
                 for failure in given_up:  # tried again by the next run; until then `status` counts it
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
                     ledger.append({"status": "failed", **told})
@@ -271,11 +285,12 @@ def _computed(
     )
 
 
-def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> Iterator[Task]:
-    """The units of a stage that the run's ledger does not have; those that the parent has are carried over."""
+def _tasks(
+    outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage, finished: Index | tuple[()]
+) -> Iterator[Task]:
+    """The units of a stage that are not finished; those that the parent has are carried over."""
     planned = outcome.plan
     assert planned is not None
-    finished = store.run(planned.run).ledger().index() if planned.run in store.runs() else ()
     held = store.run(outcome.parent).ledger().index() if outcome.parent else ()
     if outcome.parent and not _same_layout(store.run(outcome.parent), run_spec(planned, store, job)):
         held = ()
@@ -283,12 +298,6 @@ def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage)
         if unit.key not in finished:
             parent = outcome.parent if unit.key in held else None
             yield Task(str(job.archive), planned.sequence, planned.run, unit, parent)
-
-
-def _remaining(run: RunStore, planned: Plan, stage: Stage) -> int:
-    """How many units of a stage are to be done: what the plan has, without what the ledger has."""
-    done = sum(1 for record in run.ledger().latest() if record.get("stage") == stage)
-    return max(0, planned.cost.units // len(STAGES) - done)
 
 
 def _same_layout(parent: RunStore, spec: RunSpec) -> bool:
@@ -305,17 +314,17 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
     return RunSpec(
         shape=planned.shape,
         dtype=planned.dtype,
-        shard_frames=planned.frames,
-        shard_size=job.tiling.shard,
-        chunk=job.tiling.chunk,
-        levels=levels_for(height, width, chunk=job.tiling.chunk),
+        shard_frames=planned.layout.frames,
+        shard_size=planned.layout.shard,
+        chunk=planned.layout.chunk,
+        levels=levels_for(height, width, chunk=planned.layout.chunk),
         gradients="gradients" in job.outputs,
         name=planned.sequence,
         channels=header.channels,
         frame_rate=header.frame_rate,
         pixel_size=header.pixel_size,
         largest=light.white,
-        parameters=planned.parameters.dump() | {"numerics": numerics_class()},
+        parameters=planned.parameters.dump() | {"numerics": numerics_class(), "unit": planned.layout.unit},
     )
 
 
@@ -326,14 +335,3 @@ def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
         outcomes = plan(job, found, connection=crew.share, progress=progress)
         outcomes = compute(job, outcomes, connection=crew.share, progress=progress)
     return publish(job, verify(job, outcomes))
-
-
-def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
-    """One failure as it is; several as one line, of their common kind."""
-    failed = list({str(error): error for error in errors if error}.values())
-    if not errors or not all(errors):
-        return
-    if len(failed) == 1:
-        raise failed[0]
-    kinds = {type(error) for error in failed}
-    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

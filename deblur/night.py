@@ -22,8 +22,7 @@ from deblur.catalog import Catalog, cache_folder
 from deblur.config import JobConfig
 from deblur.crew import Crew as Crew
 from deblur.errors import ConfigError, StoreError
-from deblur.ingest import Progress
-from deblur.job import silent
+from deblur.ingest import Progress, silent
 from deblur.outcome import Outcome
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version

@@ -7,6 +7,7 @@ for the sequence as a whole is a pass over a hundred bytes a frame, in parts.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.crew import Connection
 from deblur.errors import ArrayError, ConfigError, DeblurError, PlanError, StoreError
-from deblur.execute import Failure, run_tasks
+from deblur.execute import run_tasks
 from deblur.ingest import Progress
+from deblur.layout import BASE_MEMORY
 from deblur.light import Light
 from deblur.plan import (
-    BASE_MEMORY,
     Stage,
     Unit,
     frame_infos,
@@ -70,6 +71,7 @@ class _Survey:
     identity: dict[str, Any]
     light: Light
     client: Client | None
+    need: int
     progress: Progress
 
     @property
@@ -117,14 +119,21 @@ class _Survey:
             self.progress(f"{name} {self.store.id}", done, last)
 
         tasks = (self.task("survey", draft, t0, t1) for t0, t1 in todo)
-        self.sound(run_tasks(tasks, client=self.client, done=record, work=survey_unit))
+        self.run(tasks, record, survey_unit)
 
     def task(self, stage: Stage, draft: Draft, t0: int, t1: int) -> Task:
         _, _, height, width = self.shape
         unit = Unit(stage, t0, t1, Box(0, height, 0, width), f"{stage} {draft.path.name} {t0}")
         return Task(str(self.job.archive), self.store.id, draft.path.name, unit)
 
-    def sound(self, failures: list[Failure]) -> None:
+    def run(
+        self,
+        tasks: Iterable[Task],
+        done: Callable[[Task, dict[str, Any]], None],
+        work: Callable[[Task], dict[str, Any]],
+    ) -> None:
+        """Raises StoreError when all were tried and some failed."""
+        failures = run_tasks(tasks, client=self.client, done=done, work=work, need=self.need, priority=1)
         if failures:
             raise StoreError(
                 f"{failures[0]}; {len(failures)} parts of the survey failed: run again, the rest is kept"
@@ -156,7 +165,7 @@ def ensure_survey(
             "raise limits.memory, the survey needs it"
         )
     with connection(need) if _worth_workers(pixels.shape) else nullcontext() as client:
-        work = _Survey(job, store, identity, light, client, progress)
+        work = _Survey(job, store, identity, light, client, need, progress)
         try:
             estimate = None if exposure else _estimate(work)
             fraction = exposure.fraction if exposure else estimate.value if estimate else 0.0
@@ -208,7 +217,7 @@ def _estimate(work: _Survey) -> Estimate:
         def record(task: Task, found: dict[str, Any]) -> None:
             told[task.unit.t0] = found["share"]  # noqa: B023 (called within this turn)
 
-        work.sound(run_tasks(tasks, client=work.client, done=record, work=share_unit))
+        work.run(tasks, record, share_unit)
         try:
             estimate = estimate_from(told[t] for t in sorted(told))
         except ArrayError:

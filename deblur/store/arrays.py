@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, StoreError
-from deblur.store.durable import settle, settle_folders
+from deblur.store.durable import settle, settle_folders, store_error
 from deblur.store.shards import Grid, Index, Region, key_of, missing_chunks
 
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
@@ -115,7 +115,7 @@ class ShardedArray:
         with zarr_settings():
             try:
                 array = zarr.open_array(store, path=self.name, mode=mode, zarr_format=3)
-            except (ValueError, KeyError, TypeError, OSError) as error:
+            except Exception as error:  # damaged metadata may break Zarr in any way
                 raise StoreError(
                     f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
                 ) from None
@@ -145,7 +145,9 @@ class ShardedArray:
             try:
                 self._blank[_slices(region)] = data
             except (OSError, RuntimeError, ValueError) as error:
-                raise StoreError(f"can't write {self.name!r} in {self.path}: {_line(error)}") from None
+                raise store_error(
+                    f"can't write {self.name!r} in {self.path}: {_line(error)}", error
+                ) from None
         digests: dict[str, str] = {}
         folders: set[Path] = set()
         for index in self.grid.touched(region):
@@ -164,8 +166,9 @@ class ShardedArray:
             try:
                 return np.asarray(self.array[_slices(region)])
             except (OSError, RuntimeError, ValueError) as error:
-                raise StoreError(
-                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
+                raise store_error(
+                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run",
+                    error,
                 ) from None
 
     def complete(self, region: Region) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deblur.errors import StoreError
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import canonical, read_json, settle_folders, settle_tree, write_json
+from deblur.store.durable import canonical, digest_of, read_json, settle_folders, settle_tree, write_json
 from deblur.store.owner import Owner
 from deblur.store.shards import Grid, Region
 
@@ -106,6 +106,7 @@ class Draft:
             raise StoreError(f"the survey at {survey} was finished by somebody else meanwhile: run again")
         arrays = sorted(path.parent.name for path in self.path.glob("*/zarr.json"))
         meta = {"format": FORMAT, "digest": digest, "attrs": dict(attrs), "arrays": arrays}
+        meta["own"] = digest_of(meta)
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"deblur": meta}}
         write_json(self.path / "zarr.json", group)
         _swap(self.path, survey)
@@ -126,6 +127,15 @@ def read_survey_part(path: Path, name: str, t0: int, t1: int) -> NDArray[Any]:
     return array.read(_rows(array, t0, t1))
 
 
+def check_survey(path: Path) -> None:
+    """Read all of it, a shard at a time. Raises StoreError for the first thing that is missing or damaged."""
+    for name in _meta(path)["arrays"]:
+        array = ShardedArray(path, name)
+        count, rows = array.grid.shape[0], array.grid.shard[0]
+        for t0 in range(0, count, rows):
+            array.read(_rows(array, t0, min(t0 + rows, count)))
+
+
 def read_survey_attrs(path: Path) -> dict[str, Any]:
     """The plain values alone."""
     return dict(_meta(path)["attrs"])
@@ -140,7 +150,10 @@ def _meta(path: Path) -> dict[str, Any]:
     meta = read_json(path / "zarr.json", what="survey").get("attributes", {}).get("deblur")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise StoreError(f"{path} is not a survey of format {FORMAT}: run again, it is made anew")
-    return meta
+    told = {key: value for key, value in meta.items() if key != "own"}
+    if meta.get("own") != digest_of(told):
+        raise StoreError(f"the survey at {path} is damaged: remove that folder and run again")
+    return told
 
 
 def _grid(shape: tuple[int, ...], rows: int) -> Grid:
