@@ -20,7 +20,7 @@ from deblur.tiling import Layout, round_up
 Stage = Literal["motion", "restore"]
 STAGES: tuple[Stage, ...] = ("motion", "restore")
 # Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB, 20 more after a hundred
-# units; float32 planes of a window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour
+# units; float32 planes of a window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) a neighbour
 # that it starts from too.
 BASE_MEMORY = 300 * 2**20
 MOTION_PLANES = 50
