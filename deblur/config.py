@@ -8,9 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from deblur.errors import ConfigError
+from deblur.place import place
+from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -28,6 +38,8 @@ def parse_bytes(value: Any) -> Any:
     except (KeyError, ValueError):
         raise ValueError(f"{value!r} is not a size: write it like '4 GiB'") from None
 
+
+SOURCE_SHARD = 1 << 28  # bytes of the frames that are held while a source is written
 
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 
@@ -104,13 +116,18 @@ class RestoreOptions(Section):
 
 
 class Tiling(Section):
-    """Sizes in pixels and frames. None of them but `window` changes a bit of the result."""
+    """Sizes in pixels and frames. None of them but `window` changes a bit of the result.
 
-    window: int = Field(default=1024, ge=64, description="side of the windows that the numerics run on")
+    `window`, `unit` and `frames` are chosen for each sequence where they aren't given (`deblur.layout.choose`).
+    """
+
+    window: int | None = Field(
+        default=None, ge=64, description="side of the windows that the numerics run on"
+    )
     chunk: int = Field(default=256, ge=16, description="side of a Zarr chunk")
     shard: int = Field(default=1024, ge=16, description="side of a shard (one file)")
-    unit: int = Field(default=2048, ge=64, description="side of the region one task computes")
-    frames: int = Field(default=4, ge=1, description="frames of a shard and of a unit")
+    unit: int | None = Field(default=None, ge=64, description="side of the region one task computes")
+    frames: int | None = Field(default=None, ge=1, description="frames of a shard and of a unit")
 
     @model_validator(mode="after")
     def _whole(self) -> Tiling:
@@ -119,13 +136,17 @@ class Tiling(Section):
             ("unit", "window", self.unit, self.window),
             ("unit", "shard", self.unit, self.shard),
         ):
-            if whole % size:
+            if whole and size and whole % size:
                 raise ValueError(
                     f"{name} = {whole} is no multiple of {part} = {size}: try {round_up(whole, size)}"
                 )
-        if self.window % 64:  # windows must see the pyramid that the whole frame sees
+        if self.window and self.window % 64:  # windows must see the pyramid that the whole frame sees
             raise ValueError(f"window = {self.window} is no multiple of 64: try {round_up(self.window, 64)}")
         return self
+
+    def source_frames(self, frame_bytes: int) -> int:
+        """Frames of a shard of the source: fewer of large ones, so that reading them in takes little memory."""
+        return max(1, min(self.frames or 4, SOURCE_SHARD // frame_bytes))
 
 
 class Limits(Section):
@@ -153,6 +174,7 @@ OF_KIND = {  # which keys mean something for which kinds of cluster
     "python": (*BATCH, "ssh"),
     "image": ("kubernetes",),
     "namespace": ("kubernetes",),
+    "claims": ("kubernetes",),
     "tls_ca": (*BATCH, "address", "ssh"),
 }
 
@@ -199,6 +221,10 @@ class Cluster(Section):
     python: str | None = Field(default=None, description="Python of the workers; default: this one")
     image: str | None = Field(default=None, description="kubernetes: container image with deblur in it")
     namespace: str | None = Field(default=None, description="kubernetes: namespace")
+    claims: tuple[Annotated[str, Field(pattern="^[a-z0-9.-]+:/.+$")], ...] = Field(
+        default=(),
+        description="kubernetes: persistent volume claims that workers mount where the job does, as archive:/archive",
+    )
     tls_ca: str | None = Field(default=None, description="certificate of the authority, PEM")
     tls_cert: str | None = Field(default=None, description="certificate of client, scheduler and workers")
     tls_key: str | None = Field(default=None, description="its key")
@@ -246,11 +272,11 @@ class JobConfig(Section):
     """A whole job.
 
     >>> job = JobConfig.model_validate({"archive": "a", "sources": [{"path": "clip.mp4"}]})
-    >>> job.tiling.window
-    1024
+    >>> job.limits.memory
+    4294967296
     """
 
-    archive: str = Field(description="folder of the archive; made if it isn't there")
+    archive: str = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
     sources: tuple[Source, ...] = ()
     watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
@@ -263,6 +289,15 @@ class JobConfig(Section):
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
     hooks: Hooks = Hooks()
+
+    @field_validator("archive")
+    @classmethod
+    def _address(cls, archive: str) -> str:
+        try:
+            place(archive)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return archive
 
     @model_validator(mode="after")
     def _something(self) -> JobConfig:
@@ -341,23 +376,16 @@ def _fault(error: Any) -> str:
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     told = f"{where}: {message}" if where else message
-    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
+    return (
+        f"{told} (got {without_secrets(repr(error['input']))})"
+        if not isinstance(error["input"], dict)
+        else told
+    )
 
 
 def _known() -> list[str]:
-    models = (
-        JobConfig,
-        Source,
-        MotionSettings,
-        RestoreOptions,
-        Tiling,
-        Limits,
-        Cluster,
-        Publication,
-        Watch,
-        Hooks,
-    )
-    return [key for model in models for key in model.model_fields]
+    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    return [key for model in (*sections, Publication, Hooks) for key in model.model_fields]
 
 
 def _meant(key: str, known: list[str]) -> str:

@@ -12,7 +12,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from deblur.clusters import places_of, too_small
-from deblur.errors import DeblurError
+from deblur.errors import DeblurError, may_pass
 from deblur.unit import Task, run_unit
 
 if TYPE_CHECKING:
@@ -112,9 +112,13 @@ class Room:
 
     def __call__(self) -> int:
         if time.monotonic() - self._asked > RECOUNT:
-            self._places = max(1, sum(places_of(self._client, self._need).values()))
+            try:
+                self._places = max(1, sum(places_of(self._client, self._need).values()))
+                small = too_small(self._client, self._need, but=self._small)
+            except OSError:  # Dask's own kind, for a connection that broke
+                raise DeblurError(GONE) from None
             self._asked = time.monotonic()
-            for line in too_small(self._client, self._need, but=self._small):
+            for line in small:
                 log.warning("%s", line)
         return self._places * self._each()
 
@@ -242,8 +246,8 @@ def _result(future: Any) -> Record | Exception:
 
 
 def _worth_another_try(error: Exception, attempt: int) -> bool:
-    """Not what deblur itself says is wrong, nor what has killed several workers already."""
-    known = isinstance(error, DeblurError) or type(error).__name__ == "KilledWorker"
+    """Not what deblur itself says is wrong (unless storage had a hiccup), nor what has killed several workers already."""
+    known = (isinstance(error, DeblurError) and not may_pass(error)) or type(error).__name__ == "KilledWorker"
     return attempt < ATTEMPTS and not known
 
 

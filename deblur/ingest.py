@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.place import Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
@@ -59,7 +61,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
-        found = [item for r in readers for item in _attempted(Path(path), source, r, job, progress)]
+        found = [item for r in readers for item in _attempted(place(path), source, r, job, progress)]
     errors = [item.error for item in found if item.error]
     if len(errors) == len(found):
         raise errors[0]
@@ -67,7 +69,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
 
 
 def _attempted(
-    path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress
+    path: Place, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
     name = _name(source, reader)
     try:
@@ -90,7 +92,7 @@ def _unreadable(source: Source, error: OSError) -> ReadError:
 
 
 @contextmanager
-def _undone_on_failure(path: Path) -> Iterator[None]:
+def _undone_on_failure(path: Place) -> Iterator[None]:
     """After a failure an archive that wasn't there before is gone again, and so are the folders made for it.
 
     Only empty folders are removed, so that nobody else's work can be.
@@ -112,11 +114,11 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
 def _ingest(
     archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
-    base, chain, parts = _place(archive, name, source, reader)
+    base, chain, parts, replaced = _place(archive, name, source, reader)
     found = [_known(store) for store in chain]
     for number, part in enumerate(parts, len(chain) + 1):
         sequence = segment_id(archive, base, number) if chain else base
-        told = _continued(archive, base, number, part) if chain else {}
+        told = _continued(archive, base, number, part) if chain else {"replaces": replaced}
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
@@ -142,7 +144,7 @@ def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str
 
 
 @contextmanager
-def _no_empty_folder(path: Path) -> Iterator[None]:
+def _no_empty_folder(path: Place) -> Iterator[None]:
     """The folder of a sequence whose ingest failed goes, unless it holds something."""
     try:
         yield
@@ -163,17 +165,23 @@ def _copied(
 ) -> tuple[SourceStore, tuple[str, ...]]:
     count = len(reader.frames)
     store = archive.sequence(sequence)
+    header = reader.header
+    block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
+    files = _paths(source, reader)
+    stamps = [_stamp(path) for path in files]
     with SourceStore.create(
         store.source.path,
         reader.header,
         reader.frames,
         chunk=job.tiling.chunk,
-        shard_frames=job.tiling.frames,
+        shard_frames=block,
         shard_size=job.tiling.shard,
     ) as writer:
-        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
+        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        files = _paths(source, reader)
+        for path, stamp in zip(files, stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
             "source": without_secrets(source.model_dump(mode="json")),
             "fingerprint": fingerprint(reader, files),
@@ -219,7 +227,8 @@ class _Copy:
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         paths = [self._reader.file(index) for index in places]
         files = [sha256_file(path) if path is not None else None for path in paths]
-        self._writer.write(written, np.stack(held), indices=places, files=files)
+        frames = np.stack(held) if len(held) > 1 else held[0][None]
+        self._writer.write(written, frames, indices=places, files=files)
         written += len(held)
         held.clear()
         places.clear()
@@ -243,6 +252,12 @@ def _paths(source: Source, reader: Reader) -> list[Path]:
     return [path for path in files if path is not None] or _files_of(Path(source.path))
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def _files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
@@ -255,8 +270,11 @@ def _name(source: Source, reader: Reader) -> str:
 
 def _place(
     archive: Archive, name: str, source: Source, reader: Reader
-) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...]]:
-    """(the sequence that this source is, what the archive has of it, what is new); a changed source is a new one."""
+) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...], str]:
+    """(the sequence that this source is, what the archive has of it, what is new, the sequence that it replaces).
+
+    A changed source is a new sequence, which replaces the one that was made of it before.
+    """
     whole = Part(0, len(reader.frames))
     print_ = fingerprint(reader, _paths(source, reader))
     version, latest = 1, ""
@@ -266,11 +284,11 @@ def _place(
         if not store.source.exists:
             break
         if facts(store)["fingerprint"] == print_:
-            return sequence, (store,), ()
+            return sequence, (store,), (), ""
         version, latest = version + 1, sequence
     if latest:
         chain = segments(archive, latest)
         parts = new_parts(chain, reader)
         if parts is not None:
-            return latest, chain, parts
-    return sequence, (), (whole,)
+            return latest, chain, parts, ""
+    return sequence, (), (whole,), latest

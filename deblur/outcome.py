@@ -95,6 +95,7 @@ class Outcome:
         told: dict[str, Any] = {"sequence": self.sequence.id, "source": self.sequence.source.path}
         if self.plan is not None:
             told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
+            told["layout"] = asdict(self.plan.layout)
             told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
         counts = {
             name: getattr(self, name)

@@ -11,7 +11,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur import motion, sequence, survey
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
 from deblur.neighbours import BEND, neighbour, vector
+from deblur.place import Place
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import doubt, restore_window
@@ -117,9 +119,10 @@ def forget_peak() -> None:
 
 @lru_cache(maxsize=4)
 def _context(archive: str, sequence: str, run: str) -> Context:
-    store = Archive.open(Path(archive)).sequence(sequence)
+    store = Archive.open(archive).sequence(sequence)
     opened = store.run(run)
-    _require_class(opened)
+    require_class(opened.parameters["numerics"], f"run {opened.id}")
+    _require_code(opened)
     infos = frame_infos(store.source)
     return Context(
         store,
@@ -133,17 +136,28 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     )
 
 
-def _require_class(run: RunStore) -> None:
-    """Refuse to compute where the bits might come out otherwise than in the process that planned the run."""
-    planned, here = run.parameters["numerics"], numerics_class()
+def _require_code(run: RunStore) -> None:
+    """Refuse to compute with other numerics than those that the run was planned for."""
+    p = Parameters.load(run.parameters)
+    planned = (*p.motion_version, p.restore_version)
+    method = motion.METHODS[p.motion_method]
+    here = (survey.NUMERICS_VERSION, method.NUMERICS_VERSION, sequence.NUMERICS_VERSION)
+    if planned != here:
+        raise NumericsError(
+            f"{socket.gethostname()} has version {here} of the numerics (survey, motion, restoration) and run {run.id} "
+            f"was planned with {planned}: give all workers the same deblur"
+        )
+
+
+def require_class(planned: Mapping[str, str], name: str) -> None:
+    """Refuse to compute where the bits might come out otherwise than in the process that planned it."""
+    here = numerics_class()
     other = [
-        f"{name} {here.get(name)} instead of {planned[name]}"
-        for name in planned
-        if here.get(name) != planned[name]
+        f"{key} {here.get(key)} instead of {planned[key]}" for key in planned if here.get(key) != planned[key]
     ]
     if other:
         raise NumericsError(
-            f"{socket.gethostname()} is of another numerics class than run {run.id} ({'; '.join(other)}): "
+            f"{socket.gethostname()} is of another numerics class than {name} ({'; '.join(other)}): "
             "give all workers the same packages and CPU features, or start a new run there"
         )
 
@@ -186,7 +200,8 @@ def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any
         for name, other in (("forward", t + 1), ("backward", t - 1)):
             if not context.link(t, other):
                 continue
-            coarse = context.sequence.survey_part(name, t, t + 1)[0]
+            pair = min(t, other)
+            coarse = context.sequence.survey_part(name, pair, pair + 1)[0]
             for tile in tiles:
                 view = tile.read.within(region)
                 found = refine(
@@ -316,6 +331,6 @@ def _carry(context: Context, task: Task) -> dict[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _index(folder: Path) -> Index:
+def _index(folder: Place) -> Index:
     """The ledger of an earlier run, which is published and so never changes."""
     return Ledger(folder).index()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import Place, place
 from deblur.store import survey
-from deblur.store.durable import read_json, settle_folders, write_json
+from deblur.store.durable import (
+    checked,
+    json_bytes,
+    read_checked,
+    read_seen,
+    settle_folders,
+    with_digest,
+    write_new,
+)
 from deblur.store.lease import Lease
 from deblur.store.run import RunSpec, RunStore
 from deblur.store.slug import slug, suffixed
@@ -30,8 +37,8 @@ class Archive:
     """A folder with `archive.json` and `sequences/`. Opening reads one small file; pickled by its path
     only."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path,)
@@ -40,7 +47,7 @@ class Archive:
         return f"Archive({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | Path) -> Archive:
+    def create(cls, path: str | Place) -> Archive:
         """Make an archive, or open the one that is there.
 
         Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
@@ -55,12 +62,15 @@ class Archive:
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        write_json(archive.path / "archive.json", {"format": FORMAT, "id": str(uuid.uuid4())})
-        settle_folders([archive.path])
-        return archive
+        write_new(
+            archive.path / "archive.json",
+            json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())})),
+        )
+        settle_folders([archive.path, archive.path.parent])
+        return cls.open(path)  # of two who make it at once, one did
 
     @classmethod
-    def open(cls, path: str | Path) -> Archive:
+    def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
         if archive._meta.get("format") != FORMAT or not isinstance(archive._meta.get("id"), str):
@@ -71,7 +81,7 @@ class Archive:
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
-        return read_json(self.path / "archive.json", what="archive")
+        return read_checked(self.path / "archive.json", what="archive", keys=("format", "id"))
 
     @property
     def id(self) -> str:
@@ -98,16 +108,25 @@ class Archive:
         """The ids of the sequences whose ingest has finished, sorted."""
         return tuple(entry for entry in sorted(self._folders()) if self.sequence(entry).source.exists)
 
+    def headless(self) -> tuple[str, ...]:
+        """The ids of sequences that hold something, but whose source has lost its metadata."""
+        return tuple(
+            entry
+            for entry in sorted(self._folders())
+            if not self.sequence(entry).source.exists
+            and any((self.path / "sequences" / entry / name).exists() for name in ("runs", f"source{SUFFIX}"))
+        )
+
     def _folders(self) -> list[str]:
         try:
             return [
-                entry.name for entry in os.scandir(self.path / "sequences") if not entry.name.startswith(".")
+                entry.name for entry in (self.path / "sequences").iterdir() if not entry.name.startswith(".")
             ]
         except FileNotFoundError:
             return []
 
 
-def _empty(path: Path) -> bool:
+def _empty(path: Place) -> bool:
     """Whether this is what an archive that was never begun may hold: an empty folder for its sequences."""
     return path.name == "sequences" and path.is_dir() and not any(path.iterdir())
 
@@ -115,8 +134,8 @@ def _empty(path: Path) -> bool:
 class SequenceStore:
     """Everything of one sequence: its source, survey, lease, runs and which of them is published."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SequenceStore, (self.path,)
@@ -138,23 +157,29 @@ class SequenceStore:
         return SourceStore(self.path / f"source{SUFFIX}")
 
     @property
-    def survey_path(self) -> Path:
+    def survey_path(self) -> Place:
         return self.path / "survey"
 
     def has_survey(self) -> bool:
         return (self.survey_path / "zarr.json").is_file()
 
-    def write_survey(self, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
-        """Store the survey, whole or not at all; returns its digest. An earlier one is replaced."""
-        return survey.write_survey(self.survey_path, arrays, attrs)
+    def draft_survey(
+        self, key: str, told: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], str, int]]
+    ) -> survey.Draft:
+        """A survey in the making, or the one that was left with this key (see `store.survey.Draft.begin`)."""
+        return survey.Draft.begin(self.survey_path, key, told, arrays)
 
-    def read_survey(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """(arrays, plain values); StoreError where there is none or it is damaged."""
-        return survey.read_survey(self.survey_path)
+    def opened_draft(self, name: str) -> survey.Draft:
+        """The draft of a survey whose folder has this name."""
+        return survey.Draft(self.path / name)
 
     def survey_part(self, name: str, t0: int, t1: int) -> NDArray[Any]:
-        """Rows t0..t1 of one array of the survey."""
+        """Rows t0..t1 of one array of the survey; those of `forward` and `backward` are pairs of frames t and t + 1."""
         return survey.read_survey_part(self.survey_path, name, t0, t1)
+
+    def check_survey(self) -> None:
+        """Raise StoreError for a survey that is missing or damaged anywhere."""
+        survey.check_survey(self.survey_path)
 
     def survey_attrs(self) -> dict[str, Any]:
         """The survey's plain values, without its arrays."""
@@ -168,7 +193,7 @@ class SequenceStore:
         names = (path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
         return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
 
-    def run_path(self, run_id: str) -> Path:
+    def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} can't name a run: use letters, digits, dot, dash, underscore")
         return self.path / "runs" / f"{run_id}{SUFFIX}"
@@ -188,11 +213,17 @@ class SequenceStore:
 
     def current(self) -> str | None:
         """The id of the published run, if any."""
-        path = self.path / "current.json"
-        if not path.exists():
-            return None
-        run = read_json(path, what="publication").get("run")
+        run = self.publication()[0].get("run")
         return None if run is None else str(run)
+
+    def publication(self) -> tuple[dict[str, Any], str]:
+        """Which run is published, since which lease, and what came before, and the version of that (see
+        `durable.write_seen`); empty where none ever was."""
+        path = self.path / "current.json"
+        value, seen = read_seen(path, what="publication")
+        return checked(
+            value, path, what="publication", keys=("run", "token", "history")
+        ) if value else value, seen
 
     def lease(self) -> Lease:
         """The right to work on this sequence; `acquire` it."""

@@ -4,26 +4,24 @@
 compare wall clocks: a lease is dead when its counter stood still for 60 s on the observer's own monotonic
 clock, or at once when its process is known to be gone.
 
-A token is taken by creating its claim file, which only one process can (`link` fails where the name exists,
-on NFS too). Whoever has the highest claim is the owner, whatever lease.json says; so a stale owner that wakes
-up late can disturb nothing but a heartbeat.
+A token is taken by creating its claim file, which only one process can (see `write_new`). Whoever has the highest claim
+is the owner, whatever lease.json says; so a stale owner that wakes up late can disturb nothing but a heartbeat.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from deblur.errors import LeaseError, StoreError
-from deblur.store.durable import canonical, settle_folders, write_json
+from deblur.place import Place, place
+from deblur.store.durable import canonical, settle_folders, write_json, write_new
 from deblur.store.owner import Owner
 
 STILL = 60.0  #: seconds without a heartbeat after which an owner is dead
@@ -39,13 +37,13 @@ class Lease:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Place,
         *,
         owner: Owner | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self.path = self.folder / "lease.json"
         self.token: int | None = None  #: the fencing token, while held
         self._owner = owner or Owner.here()
@@ -62,7 +60,7 @@ class Lease:
         seen, since = self._state(), self._clock()
         while True:
             text, highest = seen
-            if _vacant(text, highest) or self._clock() - since >= STILL:
+            if self._vacant(text, highest) or self._clock() - since >= STILL:
                 if self._claim(highest + 1):
                     return highest + 1
                 seen, since = self._state(), self._clock()
@@ -70,7 +68,7 @@ class Lease:
             self._sleep(GLANCE)
             now = self._state()
             if now != seen:
-                if not _vacant(*now):
+                if not self._vacant(*now):
                     raise LeaseError(
                         f"sequence {self.folder.name} is being worked on by {_owner_of(now[0])}: wait"
                     )
@@ -123,14 +121,8 @@ class Lease:
 
     def _claim(self, token: int) -> bool:
         """Try to become owner number `token`."""
-        beside = self.folder / f".lease.{uuid.uuid4().hex}.partial"
-        beside.write_text(canonical(asdict(self._owner)), encoding="utf-8")
-        try:
-            os.link(beside, _claim_path(self.folder, token))
-        except FileExistsError:
+        if not write_new(_claim_path(self.folder, token), canonical(asdict(self._owner)).encode()):
             return False
-        finally:
-            beside.unlink()
         if highest_claim(self.folder) != token:  # ours was an old number, freed by a later owner
             _claim_path(self.folder, token).unlink(missing_ok=True)
             return False
@@ -140,7 +132,15 @@ class Lease:
         for path in self.folder.glob(".lease-*"):
             if path.name < _claim_path(self.folder, token).name:
                 path.unlink(missing_ok=True)
+        self._sweep()
         return True
+
+    def _sweep(self) -> None:
+        """Remove what owners and claimants that were killed in the middle of a write left in the folder."""
+        for path in self.folder.glob(".*.partial"):
+            claim = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)  # of somebody who may be claiming now
+            if not claim or _gone(_fields(_text(path))):
+                path.unlink(missing_ok=True)
 
     def _write(self, token: int, owner: Owner | None) -> None:
         fields = {"token": token, "counter": self._counter, "owner": None if owner is None else asdict(owner)}
@@ -148,19 +148,25 @@ class Lease:
 
     def _state(self) -> tuple[str, int]:
         """What an observer watches: it changes with every heartbeat and every claim."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            text = ""
-        return text, highest_claim(self.folder)
+        return _text(self.path), highest_claim(self.folder)
+
+    def _vacant(self, text: str, highest: int) -> bool:
+        """True where nobody can be working: never held, given back, or its process is certainly gone."""
+        if highest == 0 and not text:
+            return True
+        fields = _fields(text)
+        if fields.get("token") != highest:  # the claimant has not shown up in lease.json yet
+            return _gone(_fields(_text(_claim_path(self.folder, highest))))
+        owner = fields.get("owner", ...)
+        return owner is None or _gone(owner)
 
 
-def highest_claim(folder: Path) -> int:
+def highest_claim(folder: Place) -> int:
     """The token of the present or last owner; 0 where there never was one."""
     return max((int(path.name.rpartition("-")[2]) for path in folder.glob(".lease-*")), default=0)
 
 
-def check_token(folder: Path, token: int) -> None:
+def check_token(folder: Place, token: int) -> None:
     """Raise LeaseError unless `token` is the newest one given out for the sequence in `folder`."""
     newest = highest_claim(folder)
     if token != newest:
@@ -170,22 +176,22 @@ def check_token(folder: Path, token: int) -> None:
         )
 
 
-def _claim_path(folder: Path, token: int) -> Path:
+def _claim_path(folder: Place, token: int) -> Place:
     return folder / f".lease-{token:012d}"
 
 
-def _vacant(text: str, highest: int) -> bool:
-    """True where nobody can be working: never held, given back, or its process is certainly gone."""
-    if highest == 0 and not text:
-        return True
-    fields = _fields(text)
-    if fields.get("token") != highest:
-        return False  # claimed, but the claimant has not shown up in lease.json yet
-    if fields.get("owner", ...) is None:
-        return True
+def _text(path: Place) -> str:
     try:
-        return Owner(**fields["owner"]).is_gone()
-    except (KeyError, TypeError):
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _gone(owner: Any) -> bool:
+    """Whether a process is certainly gone; never so of what is no owner at all."""
+    try:
+        return Owner(**owner).is_gone()
+    except TypeError:
         return False
 
 
