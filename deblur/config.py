@@ -101,6 +101,9 @@ class RestoreOptions(Section):
     method: str | None = Field(default=None, description="a name from deblur.deconv.METHODS")
     iterations: int | None = Field(default=None, ge=1, le=1000, description="at most so many solver steps")
     regularisation: float | None = Field(default=None, ge=0, description="weight of the prior")
+    strength: float | None = Field(
+        default=None, ge=0, le=1, description="every weight times this: 1 all of it, 0 the source"
+    )
 
 
 class Tiling(Section):

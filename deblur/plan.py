@@ -75,7 +75,10 @@ class Parameters:
     readout: float = 0.0
 
     def dump(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        if self.restore.strength == 1:  # left out, so that runs from before there was one keep their names and keys
+            del told["restore"]["strength"]
+        return told
 
     @classmethod
     def load(cls, raw: Mapping[str, Any]) -> Parameters:

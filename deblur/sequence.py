@@ -27,11 +27,20 @@ LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alon
 
 @dataclass(frozen=True, slots=True)
 class RestoreSettings:
-    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own."""
+    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own.
+
+    `strength`: what every weight is multiplied by, in [0, 1]; at 0 the source comes back bit for bit. Raises
+    ConfigError beyond.
+    """
 
     method: str = "variational"
     iterations: int | None = None
     regularisation: float | None = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}: it must be from 0 to 1")
 
     def solver(self) -> Solver:
         """The method with these settings. Raises ConfigError when it is unknown."""
@@ -122,7 +131,7 @@ def restore_window(
         frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
-    return RestoredWindow(image, weight, reason, worst)
+    return RestoredWindow(image, weight * np.float32(settings.strength), reason, worst)
 
 
 def restore(
@@ -169,7 +178,7 @@ def restore(
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
     if len(stack) == 1:
-        return _still(stack, light, np.shape(frames))
+        return _still(stack, light, np.shape(frames), chosen.strength)
     exposure = given or estimate_exposure_fraction(
         stack[:STRETCH], transfer=transfer, motion_method=motion_method
     )
@@ -180,27 +189,10 @@ def restore(
     weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
     reason = np.zeros(weight.shape, np.uint8)
     records = []
-    for t, codes in enumerate(stack):
-        beside = []
-        if found.linked[t]:
-            frame = decode(stack[t + 1], light)
-            shakes = found.shake[t], found.shake[t + 1]
-            beside.append(neighbour(frame, forward[t], backward[t + 1], fraction, *shakes))
-        if t > 0 and found.linked[t - 1]:
-            frame = decode(stack[t - 1], light)
-            shakes = found.shake[t], found.shake[t - 1]
-            beside.append(neighbour(frame, backward[t], forward[t - 1], -fraction, *shakes))
-        window = restore_window(
-            decode(codes, light),
-            tuple(beside),
-            noise=float(found.noise[t]),
-            settings=chosen,
-            bend=vector(found.shake[t, BEND]),
-            unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
-            row_time=row_time,
-        )
+    for t in range(len(stack)):
+        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time)
         weight[t], reason[t] = stored_weight(window.weight), window.reason
-        out[t] = merge(codes, window.image, weight[t], light)
+        out[t] = merge(stack[t], window.image, weight[t], light)
         records.append(window.iterations)
     motion = np.stack([
         motion_per_interval(there, readout=readout, rows=rows)
@@ -220,15 +212,75 @@ def restore(
     )
 
 
-def restored_still(codes: NDArray[Any], light: Light) -> tuple[NDArray[Any], RestoredStill]:
+def restored_frame(
+    frames: NDArray[Any],
+    index: int,
+    *,
+    light: Light,
+    exposure: Estimate,
+    motion_method: str,
+    settings: RestoreSettings,
+    readout: float = 0.0,
+) -> tuple[NDArray[Any], RestoredWindow]:
+    """One frame of a short stack, restored and merged as `restore` would: for a look before all is computed.
+
+    `frames`: (t, c, y, x), frame `index` and a few on either side of it, which tell how the camera moved. Returns its
+    codes (c, y, x) and what was made of it. Raises as `restore` does.
+    """
+    row_time = check_readout(readout) / frames.shape[2]
+    found = survey(frames, light=light, motion_method=motion_method, fraction=exposure.value)
+    near = np.abs(np.arange(len(frames)) - index + 0.5) < 1  # the pairs that this frame is one of
+    motion = _motion(frames, replace(found, linked=found.linked & near), light, motion_method)
+    window = _restored(frames, index, found, motion, light, exposure, settings, row_time)
+    window = replace(window, weight=stored_weight(window.weight))
+    return merge(frames[index], window.image, window.weight, light), window
+
+
+def _restored(
+    stack: NDArray[Any],
+    t: int,
+    found: Survey,
+    motion: tuple[Float, Float],
+    light: Light,
+    exposure: Estimate,
+    settings: RestoreSettings,
+    row_time: float,
+) -> RestoredWindow:
+    """Frame `t` of a stack, as one window. `motion`: to the next and to the previous frames."""
+    forward, backward = motion
+    fraction, beside = exposure.value, []
+    if found.linked[t]:
+        frame = decode(stack[t + 1], light)
+        beside.append(
+            neighbour(frame, forward[t], backward[t + 1], fraction, found.shake[t], found.shake[t + 1])
+        )
+    if t > 0 and found.linked[t - 1]:
+        frame = decode(stack[t - 1], light)
+        beside.append(
+            neighbour(frame, backward[t], forward[t - 1], -fraction, found.shake[t], found.shake[t - 1])
+        )
+    return restore_window(
+        decode(stack[t], light),
+        tuple(beside),
+        noise=float(found.noise[t]),
+        settings=settings,
+        bend=vector(found.shake[t, BEND]),
+        unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
+        row_time=row_time,
+    )
+
+
+def restored_still(
+    codes: NDArray[Any], light: Light, *, strength: float = 1.0
+) -> tuple[NDArray[Any], RestoredStill]:
     """One frame alone, (c, y, x) codes, restored and merged; the weights are those that it was merged with."""
     found = restore_still(decode(codes, light))
-    found = replace(found, weight=stored_weight(found.weight))
+    found = replace(found, weight=stored_weight(found.weight * np.float32(strength)))
     return merge(codes, found.image, found.weight, light), found
 
 
-def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restoration:
-    image, found = restored_still(stack[0], light)
+def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...], strength: float) -> Restoration:
+    image, found = restored_still(stack[0], light, strength=strength)
     return Restoration(
         image.reshape(shape),
         found.weight[None],
