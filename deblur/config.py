@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from deblur.errors import ConfigError
+from deblur.errors import ConfigError, meant
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -320,7 +319,7 @@ def with_settings(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"{key}: no such setting{_meant(key, _keys(raw))}")
+            raise ConfigError(f"{key}: no such setting{meant(key, _keys(raw))}")
         place[last] = value
     return parse_job(raw)
 
@@ -339,10 +338,14 @@ def _anchored(path: str, here: Path) -> str:
 def _fault(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_meant(str(error['loc'][-1]), _known())}; remove or correct it"
+        return f"{where}: unknown key{meant(str(error['loc'][-1]), _known())}; remove or correct it"
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        message += meant(
+            str(error["input"]), error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        )
     told = f"{where}: {message}" if where else message
     return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
 
@@ -361,8 +364,3 @@ def _known() -> list[str]:
         Hooks,
     )
     return [key for model in models for key in model.model_fields]
-
-
-def _meant(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

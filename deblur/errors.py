@@ -1,5 +1,9 @@
 """Every error that deblur raises on purpose. Each message is one line: what, and what to do about it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class DeblurError(Exception):
     """Base of all: catch this to catch everything deblur raises on purpose.
@@ -42,3 +46,15 @@ class PlanError(DeblurError):
 
 class NumericsError(DeblurError, ArithmeticError):
     """A computation left the finite numbers."""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What somebody may have meant, to be appended to a message: " (did you mean 'run'?)", or nothing.
+
+    >>> meant("exposure_fracton", ["exposure_fraction", "frame_rate"])
+    " (did you mean 'exposure_fraction'?)"
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -15,7 +15,8 @@ import numpy as np
 
 from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source
-from deblur.errors import ConfigError, PlanError
+from deblur.errors import ConfigError, PlanError, meant
+from deblur.io import Reader
 from deblur.light import Light, resolve
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
@@ -49,6 +50,12 @@ class Exposure:
     per_frame: bool = False
     uncertainty: float | None = None
 
+    def describe(self) -> str:
+        """In words, for whoever has to believe it."""
+        doubt = "" if self.uncertainty is None else f" ± {self.uncertainty:.2g}"
+        how = {"given": "as given", "metadata": "from the files", "estimated": "estimated from the frames"}
+        return f"{self.fraction:.3g}{doubt}, {how[self.origin]}"
+
     def scale(self, frame: FrameInfo, other: FrameInfo) -> float:
         """Exposure of `frame` over the time to `other`: the share of the motion between them that blurred it."""
         gap = None if frame.time is None or other.time is None else abs(other.time - frame.time)
@@ -76,7 +83,9 @@ class Parameters:
 
     def dump(self) -> dict[str, Any]:
         told = asdict(self)
-        if self.restore.strength == 1:  # left out, so that runs from before there was one keep their names and keys
+        if (
+            self.restore.strength == 1
+        ):  # left out, so that runs from before there was one keep their names and keys
             del told["restore"]["strength"]
         return told
 
@@ -142,7 +151,7 @@ class Plan:
 
 
 def source_exposure(
-    source: Source, store: SourceStore, *, estimate: Estimate | None = None
+    source: Source, store: SourceStore | Reader, *, estimate: Estimate | None = None
 ) -> Exposure | None:
     """Exposure fraction from the job file, else from the frames' metadata, else from `estimate`; None without it.
 
@@ -187,7 +196,7 @@ def nominal_interval(infos: tuple[FrameInfo, ...]) -> float | None:
     return gaps[len(gaps) // 2] or None
 
 
-def frame_infos(store: SourceStore) -> tuple[FrameInfo, ...]:
+def frame_infos(store: SourceStore | Reader) -> tuple[FrameInfo, ...]:
     """The frames of a source as its reader described them."""
     return tuple(FrameInfo(f.name, f.time, f.exposure_time) for f in store.frames)
 
@@ -254,8 +263,9 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
 def check_methods(job: JobConfig) -> RestoreSettings:
     """The settings of restoration. Raises ConfigError for a method that there isn't; needs no archive."""
     if job.motion.method not in motion.METHODS:
+        told, known = job.motion.method, sorted(motion.METHODS)
         raise ConfigError(
-            f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}"
+            f"motion.method {told!r} is unknown{meant(told, known)}: use one of {', '.join(known)}"
         )
     settings = RestoreSettings(
         **{key: value for key, value in job.restore.model_dump().items() if value is not None}

@@ -23,9 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deblur.catalog import RunRow, SequenceRow
+from deblur.foretell import Outlook
 from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
+from deblur.preview import Preview
 from deblur.versions import Difference
 
 
@@ -91,6 +93,31 @@ def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
         "time": duration(outcome.projected_seconds),
         "disk": size(cost.output_bytes),
     }
+
+
+def outlook_line(told: Outlook) -> str:
+    """What a source that isn't ingested yet will take."""
+    cores = f"{told.workers} core{'s' * (told.workers > 1)}"
+    need = f"{size(told.disk)} of disk ({size(told.free)} free{', perhaps too little' * (told.free < told.disk)})"
+    return f"{told.frames} frames of {told.width}×{told.height}: about {duration(told.seconds)} on {cores}, {need}"
+
+
+def preview_lines(told: Preview) -> Iterator[str]:
+    """What a preview showed, and how to go on."""
+    yield f"exposure fraction {told.exposure.describe()}"
+    for look in told.looks:
+        yield f"{look.name}: restored in {look.weight:.0%} of it"
+    yield f"before and after: {told.picture}"
+    yield f"the same command without --preview restores all of it: {outlook_line(told.outlook)}"
+
+
+def demo_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the demo gained, frame by frame."""
+    for row in results.get("frames", ()):
+        yield f"{row['frame']}  {row['psnr_before']:.2f} dB → {row['psnr_after']:.2f} dB  ({row['gain']:+.2f})"
+    if results:
+        yield f"mean gain {results['mean_gain']:+.2f} dB (PSNR against the known truth)"
+        yield f"open {results['report']}"
 
 
 def status_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -102,5 +102,17 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
         header=store.source.header,
         names=[frame.name for frame in frames],
         times=[frame.time for frame in frames],
+        original=_original(store) if (lead, trail) == (0, 0) else None,
     )
     return len(frames)
+
+
+def _original(store: SequenceStore) -> Path | None:
+    """The clip that a sequence was read from, if it is still there: an export copies its audio and notes."""
+    told = store.source.header.metadata.get("deblur", {}).get("source", {}).get("path", "")
+    path = Path(told)
+    return (
+        path
+        if store.source.header.metadata.get("format", "").startswith("video") and path.is_file()
+        else None
+    )

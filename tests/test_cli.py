@@ -219,6 +219,8 @@ def test_export_gives_back_the_very_pixels(
     )  # FFV1 may be RGB
     if name == "out":
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == [f"{k:04d}.png" for k in range(COUNT)]
+    as_json = deblur("export", finished / "archive", "frames", tmp_path / f"again{name}", "--json")
+    assert json.loads(as_json.out) == {"frames": COUNT, "output": str(tmp_path / f"again{name}")}
     again = deblur("export", finished / "archive", "frames", tmp_path / name)
     assert again.code == 2
     assert "exists already" in again.faults[0]
@@ -237,7 +239,9 @@ def test_restore_folder_to_folder(deblur: Command, finished: Path, tmp_path: Pat
     out = tmp_path / "sharp"
     said = deblur("restore", finished / "frames", out, "-e", "0.75", "--workers", "1", *SMALL)
     assert said.code == 0, said.err
-    assert "published" in said.out
+    exposure, done = said.out.splitlines()
+    assert exposure == "frames: exposure fraction 0.75, as given"
+    assert done.startswith(f"{out}: {COUNT} frames in ")
     assert said.faults == []
     store = Archive.open(finished / "archive").sequence("frames")
     assert np.array_equal(
@@ -277,9 +281,84 @@ def test_restore_to_zarr_is_the_run_itself(deblur: Command, finished: Path, tmp_
     assert shots(out).shape == (COUNT, 1, HEIGHT, WIDTH)
 
 
+def test_no_strength_gives_back_the_source_and_some_gives_some(
+    deblur: Command, finished: Path, tmp_path: Path
+) -> None:
+    whole = shots(finished / "frames").astype(int)
+    changed = []
+    for strength in ("0", "0.5", "1"):
+        out = tmp_path / f"sharp{strength[-1]}.npy"
+        asked = ["-e", "0.75", "--strength", strength, "--workers", "1", "--json", *SMALL]
+        (told,) = json.loads(deblur("restore", finished / "frames", out, *asked).out)
+        assert told["parameters"]["restore"].get("strength", 1.0) == float(strength)
+        changed.append(np.abs(shots(out) - whole).mean())
+    assert changed[0] == 0
+    assert 0.4 < changed[1] / changed[2] < 0.6
+
+
+def test_preview_shows_frames_and_leaves_the_rest_undone(
+    deblur: Command, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sharp"
+    said = deblur("restore", finished / "frames", out, "-e", "0.75", "--preview", "2", "--workers", "1")
+    assert (said.code, said.faults) == (0, [])
+    assert "exposure fraction 0.75, as given" in said.out
+    assert "without --preview" in said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["sharp-preview.png"]
+    told = json.loads(
+        deblur("restore", finished / "frames", out, "-e", "0.75", "--preview", "2", "--json").out
+    )
+    assert [look["name"] for look in told["looks"]] == ["0001.png", "0003.png"]
+    assert all(0 < look["weight"] <= 1 for look in told["looks"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["restroe"], "Did you mean 'restore'"),
+        (["plan", "job.toml", "--jsn"], "ptions: --json"),
+        (["restore", "in", "out", "--transfer", "srbg"], "did you mean 'srgb'?"),
+        (["restore", "in", "out", "--set", "restore.iteratons=3"], "did you mean 'restore.iterations'?"),
+    ],
+)
+def test_slips_of_the_finger_are_guessed(deblur: Command, arguments: list[str], meant: str) -> None:
+    said = deblur(*arguments)
+    assert said.code == 2
+    assert meant in " ".join(said.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("restore.method=variatonal", "'variational'"), ("motion.method=fats", "'fast'")]
+)
+def test_methods_and_paths_are_guessed_too(deblur: Command, finished: Path, key: str, meant: str) -> None:
+    said = deblur("restore", finished / "frames", "out", "-e", "0.75", "--workers", "1", "--set", key)
+    (fault,) = said.faults
+    assert f"(did you mean {meant}?)" in fault
+    (fault,) = deblur("restore", finished / "frmaes", "out").faults
+    assert "(did you mean 'frames'?)" in fault
+
+
+def test_what_nobody_foresaw_is_one_line_unless_debugging(
+    deblur: Command, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a\nb")
+
+    monkeypatch.setattr(work, "plan", broken)
+    said = deblur("plan", finished / "job.toml")
+    assert said.code == 1
+    assert said.faults == [
+        "deblur: ZeroDivisionError: a b (not foreseen, so please report it; the same command with --debug shows where)"
+    ]
+    with pytest.raises(ZeroDivisionError):
+        deblur("plan", finished / "job.toml", "--debug")
+
+
 @pytest.mark.parametrize(
     ("output", "options", "fault"),
     [
+        ("out", ["-e", "0.5", "--strength", "2"], "strength"),
+        ("out", ["-e", "0.5", "--preview", "-1"], "--preview -1"),
         ("out", ["-e", "1.5"], "exposure_fraction"),
         ("out", ["-e", "-1"], "exposure_fraction"),
         ("out", ["-e", "0.5", "--set", "restore.nonsense=1"], "restore.nonsense: no such setting"),
@@ -326,4 +405,7 @@ def test_a_full_disk_is_one_line(deblur: Command, finished: Path, monkeypatch: p
 
     monkeypatch.setattr(work, "plan", full)
     said = deblur("plan", finished / "job.toml")
-    assert (said.code, said.faults) == (1, ["deblur: archive/x: No space left on device"])
+    assert (said.code, said.faults) == (
+        1,
+        ["deblur: archive/x: No space left on device: free some space; the same command then goes on"],
+    )

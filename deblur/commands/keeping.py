@@ -121,11 +121,15 @@ def export(
     sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
     output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
     run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a run's frames as ordinary files, under their original names."""
     from deblur.terminal import progress_bars
     from deblur.upkeep import export_run
 
-    with progress_bars() as progress:
+    with progress_bars(quiet=as_json) as progress:
         count = export_run(archive, sequence, output, run=run, progress=progress)
-    typer.echo(f"{count} frames written to {output}")
+    if as_json:
+        print_json({"frames": count, "output": str(output)})
+    else:
+        typer.echo(f"{count} frames written to {output}")

@@ -19,7 +19,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-
 @dataclass(frozen=True, slots=True)
 class Coding:
     """How a stream's codes mean colours. `kr`, `kb`: luma weights; `bits`: of a code; `full`: full range."""

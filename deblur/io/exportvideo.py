@@ -130,9 +130,11 @@ def _ffv1_format(header: SequenceHeader) -> str:
 def _tag(target: Any, header: SequenceHeader, *, lossy: bool) -> None:
     """Say what the numbers mean, in a codec context or a frame."""
     target.color_range = LIMITED if lossy else FULL
+    primaries = header.metadata.get("colour_primaries", BT709 if lossy else None)
+    if primaries is not None:
+        target.color_primaries = primaries
     if lossy:
         target.colorspace = BT709
-        target.color_primaries = header.metadata.get("colour_primaries", BT709)
     linear = header.transfer == "linear"
     encoded = header.transfer == "srgb" or (header.transfer is None and header.dtype == "uint8")
     if linear or encoded:

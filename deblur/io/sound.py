@@ -10,7 +10,13 @@ from typing import Any
 
 from deblur.errors import ConfigError
 
-OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")  # said anew by the new one
+OF_THE_FILE = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+)  # said anew by the new one
 
 
 class Sound:
@@ -20,7 +26,9 @@ class Sound:
         """`shift`: seconds that the pictures were moved by, from the original's clock to the new one's."""
         pairs = [(stream, container.add_stream_from_template(stream)) for stream in original.streams.audio]
         for old, new in pairs:
-            new.metadata.update({key: old.metadata[key] for key in old.metadata if key in ("language", "title")})
+            new.metadata.update(
+                {key: old.metadata[key] for key in old.metadata if key in ("language", "title")}
+            )
         self._new = {old.index: new for old, new in pairs}
         self._container, self._shift = container, shift
         self._packets = original.demux(*[old for old, _ in pairs]) if pairs else iter(())
@@ -40,7 +48,9 @@ class Sound:
             self._container.mux(packet)
 
     def _fetch(self) -> bool:
-        self._held = next((p for p in self._packets if p.size and p.dts is not None and p.pts is not None), None)
+        self._held = next(
+            (p for p in self._packets if p.size and p.dts is not None and p.pts is not None), None
+        )
         return self._held is not None
 
     def _time(self) -> Fraction:
