@@ -202,7 +202,10 @@ def restore(
         Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")
     ],
     exposure_fraction: Annotated[
-        float | None, typer.Option("--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1].")
+        float | None,
+        typer.Option(
+            "--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1]; else read or estimated."
+        ),
     ] = None,
     frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
@@ -217,7 +220,10 @@ def restore(
         float | None, typer.Option(help="Hold back: 1 is all of the restoration, 0 the source.")
     ] = None,
     preview: Annotated[
-        int, typer.Option(metavar="N", help="Only restore N frames and draw them, before and after.")
+        int,
+        typer.Option(
+            metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
+        ),
     ] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,

@@ -342,12 +342,10 @@ def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "literal_error":
-        message += meant(
-            str(error["input"]), error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        )
     told = f"{where}: {message}" if where else message
-    return f"{told} (got {error['input']!r})" if not isinstance(error["input"], dict) else told
+    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    choices = str(error.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+    return told + got + (meant(str(error["input"]), choices) if error["type"] == "literal_error" else "")
 
 
 def _known() -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.errors import ArrayError, ConfigError
+from deblur.labels import check_names, labelled
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.motion.rolling import check_readout, motion_per_interval
 from deblur.neighbours import BEND, Look, Neighbour, look, neighbour, vector
@@ -146,7 +147,8 @@ def restore(
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
-    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time.
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time; NumPy, or what becomes that
+    (dask), or has names to its axes (xarray), which the result then has too.
     `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
     (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
@@ -170,6 +172,7 @@ def restore(
     >>> restore(np.stack([view, view]), exposure_fraction=0.5).weight.max()
     np.float32(0.0)
     """
+    check_names(frames)
     stack = _checked(frames)
     given = _checked_fraction(exposure_fraction)
     rows = stack.shape[2]
@@ -178,7 +181,7 @@ def restore(
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
     if len(stack) == 1:
-        return _still(stack, light, np.shape(frames), chosen.strength)
+        return _still(frames, stack, light, chosen.strength)
     exposure = given or estimate_exposure_fraction(
         stack[:STRETCH], transfer=transfer, motion_method=motion_method
     )
@@ -201,14 +204,16 @@ def restore(
         for there, back, linked in zip(forward, backward, found.linked, strict=True)
     ])  # fmt: skip
     return Restoration(
-        out.reshape(np.shape(frames)),
-        weight,
-        reason,
+        labelled(out.reshape(np.shape(frames)), frames),
+        labelled(weight, frames),
+        labelled(reason, frames),
         motion,
         fraction,
         found.noise,
         tuple(records),
         exposure_uncertainty=exposure.uncertainty,
+        source=frames,
+        transfer=light.transfer,
     )
 
 
@@ -279,17 +284,19 @@ def restored_still(
     return merge(codes, found.image, found.weight, light), found
 
 
-def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...], strength: float) -> Restoration:
+def _still(frames: NDArray[Any], stack: NDArray[Any], light: Light, strength: float) -> Restoration:
     image, found = restored_still(stack[0], light, strength=strength)
     return Restoration(
-        image.reshape(shape),
-        found.weight[None],
-        found.reason[None],
+        labelled(image.reshape(np.shape(frames)), frames),
+        labelled(found.weight[None], frames),
+        labelled(found.reason[None], frames),
         np.zeros((1, 2, *found.weight.shape), np.float32),
         float("nan"),
         np.array([found.noise], np.float32),
         (found.iterations,),
         psf=found.psf,
+        source=frames,
+        transfer=light.transfer,
     )
 
 
