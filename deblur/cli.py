@@ -135,6 +135,14 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
 def run(
     job: JobFile,
     until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
+    sample: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="Compute only N frames, and write a report of them to look at.",
+        ),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
@@ -143,6 +151,9 @@ def run(
     from flows.attended import attended
 
     config = load_job(job)
+    if sample:
+        _run_sample(config, job, sample, as_json)
+        return
     with progress_bars(quiet=as_json) as progress, attended(progress):
         from flows.archive import archive
 
@@ -150,6 +161,21 @@ def run(
     report_outcomes(outcomes, as_json)
     if any(outcome.stopped for outcome in outcomes):
         raise Interrupted(f"stopped at {until}; run the same command again to go on")
+
+
+def _run_sample(config: JobConfig, job: Path, count: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblur.sample import compute_sample
+    from deblur.terminal import progress_bars, sample_lines
+
+    with progress_bars(quiet=as_json) as progress:
+        found, outcomes = compute_sample(config, count=count, folder=job.parent, progress=progress)
+    if as_json:
+        print_json([asdict(part) | {"report": str(part.report)} for part in found])
+    else:
+        typer.echo("\n".join(sample_lines(found, outcomes, job, config.archive)))
+    leave([fault for part in found for fault in part.faults] + [f for o in outcomes for f in o.faults()])
 
 
 @app.command()
@@ -183,7 +209,7 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
     with progress_bars(quiet=as_json) as progress:
         found = work.ingest(with_arrivals(config), progress=progress)
         outcomes = work.plan(config, found, progress=progress, check=True)
-    print_plans(outcomes, as_json)
+    print_plans(outcomes, as_json, config.archive)
 
 
 @app.command()

@@ -6,7 +6,7 @@ Nothing is computed here, and everything that can be refused is refused here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
@@ -336,8 +336,10 @@ def _unit_memory(
     return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1) + beside)
 
 
-def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
-    """The units of one stage in order of time, keyed by what goes into them.
+def units(
+    plan: Plan, store: SequenceStore, stage: Stage, *, starts: Container[int] | None = None
+) -> Iterator[Unit]:
+    """The units of one stage in order of time, keyed by what goes into them; of `starts`, only those blocks of frames.
 
     The key digests the source's shards under the unit and its halo, the survey there, the parameters of this and
     the earlier stages, and the numerics class. So it is known without reading a pixel.
@@ -351,6 +353,8 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]
     frames = [asdict(info) for info in frame_infos(store.source)]
     for t0, t1 in blocks(count, plan.frames):
+        if starts is not None and t0 not in starts:
+            continue
         first, last = max(0, t0 - spread), min(count, t1 + spread)
         for box in boxes(height, width, plan.unit):
             inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +30,7 @@ from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
 from deblur.preview import Preview
+from deblur.sample import Sample
 from deblur.versions import Difference
 
 
@@ -109,6 +112,35 @@ def preview_lines(told: Preview) -> Iterator[str]:
         yield f"{look.name}: restored in {look.weight:.0%} of it"
     yield f"before and after: {told.picture}"
     yield f"the same command without --preview restores all of it: {outlook_line(told.outlook)}"
+
+
+def plan_words(outcomes: Sequence[Outcome], archive: str) -> Iterator[str]:
+    """What is left to do, in a sentence: how long, how much memory, how much disk."""
+    plans = [outcome.plan for outcome in outcomes if outcome.plan is not None and outcome.missing]
+    if not plans:
+        yield "nothing is left to compute"
+        return
+    missing = sum(outcome.missing for outcome in outcomes)
+    seconds = sum(outcome.projected_seconds for outcome in outcomes)
+    disk, memory = sum(plan.cost.output_bytes for plan in plans), max(plan.cost.memory for plan in plans)
+    count = f"{missing} unit{'s' * (missing > 1)} of {len(plans)} sequence{'s' * (len(plans) > 1)}"
+    place = Path(archive)
+    free = f", {size(shutil.disk_usage(place).free)} are free" if place.is_dir() else ""
+    yield (
+        f"{count} to compute: about {duration(seconds)}, {size(memory)} of memory a worker, "
+        f"at most {size(disk)} of disk{free}"
+    )
+
+
+def sample_lines(
+    found: Sequence[Sample], outcomes: Sequence[Outcome], job: Path, archive: str
+) -> Iterator[str]:
+    """Where to look, and what the rest will take."""
+    for part in found:
+        if not part.faults:
+            yield f"{part.sequence}: {len(part.frames)} frames computed; open {part.report}"
+    yield from plan_words(outcomes, archive)
+    yield f"`deblur run {job}` computes the rest"
 
 
 def demo_lines(results: Mapping[str, Any]) -> Iterator[str]:

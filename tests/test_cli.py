@@ -99,6 +99,8 @@ def test_ingest_then_plan_then_status(deblur: Command, tmp_path: Path) -> None:
     assert table.code == 0
     assert f"{WIDTH}×{HEIGHT}" in table.out
     assert all(word in table.out for word in ("frames", "halo", "units", "memory", "time", "MiB"))
+    assert "8 units of 1 sequence to compute: about " in table.out.splitlines()[-1]
+    assert "are free" in table.out
     (planned,) = json.loads(deblur("plan", job, "--json").out)
     assert planned["missing"] == planned["cost"]["units"] == 2 * 2 * 2
     assert planned["faults"] == []

@@ -43,7 +43,7 @@ def reprocess(
     ids = work.chosen(config, tuple(sequence or ()), where=where)
     if dry_run:
         plans = work.plan(config, work.published(config, ids), action="reprocess", check=True)
-        print_plans(plans, as_json)
+        print_plans(plans, as_json, config.archive)
         return
     from flows.attended import attended
 
