@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="--debug, anywhere in a command, shows where an error came from.",
 )
+OPTION = re.compile(r"(?:restore: )?(?:sources\.0|restore|cluster)\.(\w+)(?=: )")
 REMEDIES = {
     errno.ENOSPC: ": free some space; the same command then goes on",
     errno.EDQUOT: ": free some of your quota; the same command then goes on",
@@ -270,7 +272,11 @@ def restore(
     }
     cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
     asked = {"archive": ".", "sources": [told], "cluster": cluster, "restore": {"strength": strength}}
-    config = with_settings(parse_job(asked, name="restore"), dict(map(as_setting, change or ())))
+    try:
+        config = parse_job(asked, name="restore")
+    except ConfigError as error:  # they were given as options, and are to be named so
+        raise ConfigError(OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))) from None
+    config = with_settings(config, dict(map(as_setting, change or ())))
     if preview:
         _show_preview(config, output, preview, as_json)
         return

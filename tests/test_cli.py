@@ -359,10 +359,11 @@ def test_what_nobody_foresaw_is_one_line_unless_debugging(
 @pytest.mark.parametrize(
     ("output", "options", "fault"),
     [
-        ("out", ["-e", "0.5", "--strength", "2"], "strength"),
+        ("out", ["-e", "0.5", "--strength", "2"], "deblur: --strength: "),
         ("out", ["-e", "0.5", "--preview", "-1"], "--preview -1"),
-        ("out", ["-e", "1.5"], "exposure_fraction"),
-        ("out", ["-e", "-1"], "exposure_fraction"),
+        ("out", ["-e", "1.5"], "deblur: --exposure-fraction: "),
+        ("out", ["-e", "-1"], "deblur: --exposure-fraction: "),
+        ("out", ["--workers", "0"], "deblur: --workers: "),
         ("out", ["-e", "0.5", "--set", "restore.nonsense=1"], "restore.nonsense: no such setting"),
         ("out", ["-e", "0.5", "--set", "restore.iterations"], "write it as KEY=VALUE"),
         ("out", ["-e", "0.5", "--set", "restore.method=magic"], "restore.method"),
