@@ -112,7 +112,8 @@ def restore_picture(source: Source, output: Path, *, strength: float = 1.0) -> d
     name = Path(info.name).stem
     if output.suffix.lower() == ".png":
         with TemporaryDirectory(dir=_made(output.parent), prefix=".deblur-") as folder:
-            export_frames([image], Path(folder) / "still", header=header, names=[name])
+            still, beside = Path(folder) / "still", Path(source.path).parent
+            export_frames([image], still, header=header, names=[info.name], original=beside)
             (written,) = (Path(folder) / "still").iterdir()
             if written.suffix != ".png":
                 raise ConfigError(

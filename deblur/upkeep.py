@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from deblur.catalog import Catalog
-from deblur.errors import StoreError
+from deblur.errors import DeblurError, StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
+from deblur.io import images
 from deblur.io.export import export_frames
+from deblur.io.images import root_of
 from deblur.store import Archive, SequenceStore
 
 GOING = ("failed", "rate", "left", "memory", "cpu")  # columns of `pace`
@@ -108,11 +110,12 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
 
 
 def _original(store: SequenceStore) -> Path | None:
-    """The clip that a sequence was read from, if it is still there: an export copies its audio and notes."""
-    told = store.source.header.metadata.get("deblur", {}).get("source", {}).get("path", "")
-    path = Path(told)
-    return (
-        path
-        if store.source.header.metadata.get("format", "").startswith("video") and path.is_file()
-        else None
-    )
+    """The clip or folder that a sequence was read from, if it is still there: what frames don't hold is taken from it."""
+    header = store.source.header
+    told = str(header.metadata.get("deblur", {}).get("source", {}).get("path", ""))
+    if str(header.metadata.get("format", "")).startswith("video"):
+        return Path(told) if Path(told).is_file() else None
+    try:
+        return root_of(told) if told and images.matches(told) else None
+    except DeblurError:
+        return None

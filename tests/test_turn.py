@@ -21,8 +21,6 @@ def header(**metadata: object) -> SequenceHeader:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_pillow_turns_them(orientation: int) -> None:
     picture = np.arange(15, dtype=np.uint8).reshape(3, 5)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     image = Image.fromarray(picture)
     image.getexif()[0x0112] = orientation
     assert np.array_equal(upright(picture, orientation), np.asarray(ImageOps.exif_transpose(image)))
@@ -64,3 +62,28 @@ def test_a_photograph_on_its_side_is_exported_upright(tmp_path: Path, name: str)
     assert np.array_equal(back.read(1)[:1], np.rot90(frames[1], -1, axes=(1, 2)))
     export_frames(read, tmp_path / "out.npy", header=reader.header, names=["0", "1"])
     assert np.array_equal(np.load(tmp_path / "out.npy"), frames)
+
+
+def test_the_exif_of_each_picture_is_given_on_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(2):
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = 6, f"Maker {k}"
+        exif.get_ifd(0x8825)[2] = (47.0, 22.0, 11.5 + k)
+        exif.get_ifd(0x8769)[0x829A] = 0.01
+        Image.new("RGB", (34, 20), (k, 90, 90)).save(tmp_path / "in" / f"{k}.jpg", exif=exif)
+    (reader,) = open_source(str(tmp_path / "in"))
+    read, names = [reader.read(k) for k in range(2)], ["0.jpg", "1.jpg"]
+    export_frames(read, tmp_path / "out", header=reader.header, names=names, original=tmp_path / "in")
+    with Image.open(tmp_path / "out" / "1.png") as image:
+        exif = image.getexif()
+        image.load()
+        assert image.size == (20, 34)
+    assert (exif[0x0112], exif[0x010F]) == (1, "Maker 1")
+    assert exif.get_ifd(0x8825)[2] == pytest.approx((47, 22, 12.5))
+    assert exif.get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
+    (back,) = open_source(str(tmp_path / "out"))
+    assert back.frames[1].exposure_time == pytest.approx(0.01)
+    export_frames(read, tmp_path / "plain", header=reader.header, names=names, original=tmp_path / "gone")
+    with Image.open(tmp_path / "plain" / "1.png") as image:
+        assert not image.getexif()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, ConfigError
+from deblur.io.exif import exif_of, with_exif
 from deblur.io.exportvideo import write_video
 from deblur.io.reader import describe
 from deblur.turn import orientation_of, upright
@@ -42,8 +43,9 @@ def export_frames(
     named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, or HEVC
     for 10-bit clips. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
     `header.metadata` says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its
-    time; with `original`, the clip that the frames came from, its audio and notes too. `names` sets the number of
-    frames. Pictures and video are turned upright (`deblur.turn`); .npy keeps rows and columns.
+    time. `original`: the clip or the folder that the frames came from: audio and notes, or the EXIF of each
+    picture, are given on. `names` sets the number of frames. Pictures and video are turned upright
+    (`deblur.turn`); .npy keeps rows and columns.
 
     Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
     can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.
@@ -65,7 +67,7 @@ def export_frames(
     elif suffix in (".mp4", ".mkv"):
         write = partial(write_video, times=times, original=original)
     elif suffix == "" or re.fullmatch(r"\.[0-9]+", suffix):  # "run 2.5" is a folder's name
-        write = partial(_write_folder, names=names)
+        write = partial(_write_folder, names=names, original=original)
     else:
         raise ConfigError(f"{destination} ends in {suffix}: use a folder, .tif, .npy, .mp4 or .mkv")
     if os.path.lexists(destination):
@@ -109,16 +111,23 @@ def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDA
 
 
 def _write_folder(
-    frames: Iterator[NDArray[Any]], folder: Path, *, header: SequenceHeader, names: Sequence[str]
+    frames: Iterator[NDArray[Any]],
+    folder: Path,
+    *,
+    header: SequenceHeader,
+    names: Sequence[str],
+    original: Path | None,
 ) -> None:
     import imagecodecs
 
     as_png = header.dtype in ("uint8", "uint16") and header.shape[0] in PNG_CHANNELS
     folder.mkdir()
-    for frame, name in zip(frames, _file_names(names, ".png" if as_png else ".tif"), strict=False):
-        path = folder / name
+    targets = _file_names(names, ".png" if as_png else ".tif")
+    for frame, name, target in zip(frames, names, targets, strict=False):
+        path = folder / target
         if as_png:
-            path.write_bytes(imagecodecs.png_encode(_interleaved(frame), level=4))
+            notes = None if original is None else exif_of(original / name)
+            path.write_bytes(with_exif(bytes(imagecodecs.png_encode(_interleaved(frame), level=4)), notes))
             _sync(path)
         else:
             _write_tiff(iter([frame]), path, header=header, count=1)
