@@ -56,6 +56,8 @@ def preview(job: JobConfig, picture: Path, *, count: int, progress: Progress) ->
     readers = open_source(source.path, order=source.order)
     try:
         reader = readers[0]
+        if len(reader.frames) < 2:
+            raise ConfigError(f"{source.path}: one frame alone needs no preview: leave --preview out")
         exposure = source_exposure(source, reader) or _estimated(source, reader, job, progress)
         estimate = Estimate(exposure.fraction, exposure.uncertainty or 0.0)
         rows: list[Bytes] = []

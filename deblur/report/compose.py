@@ -22,7 +22,7 @@ from deblur.store import SequenceStore
 from deblur.survey import dequantise
 from deblur.turn import orientation_of
 
-STRIP = 6  # frames of a whole run that are shown small
+STRIP, SMALL = 6, 480  # frames of a whole run that are shown small; pixels of their longer side
 CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
 
 
@@ -82,7 +82,7 @@ def compose_report(
         truth=truth[t] if truth is not None else None,
         orientation=orientation_of(source.header),
         strip=tuple(
-            Pair(infos[k].name, source.read(k, k + 1)[0], run.read("0", k, k + 1)[0])
+            Pair(infos[k].name, _small(source.read(k, k + 1)[0]), _small(run.read("0", k, k + 1)[0]))
             for k in _spread(chosen, len(chosen) if frames is not None else STRIP)
         ),
     )
@@ -104,6 +104,16 @@ def _shown(linked: NDArray[np.bool_], chosen: Sequence[int]) -> int:
     places = [t for t in chosen if linked[t]]
     middle = chosen[len(chosen) // 2]
     return min(places, key=lambda t: abs(t - middle)) if places else chosen[0]
+
+
+def _small(codes: NDArray[Any]) -> NDArray[Any]:
+    """Codes (c, y, x) averaged over blocks: a report of many large frames must not hold them all."""
+    step = -(-max(codes.shape[1:]) // SMALL)
+    rows, columns = (max(1, extent // step) for extent in codes.shape[1:])
+    if step == 1 or min(codes.shape[1:]) < step:
+        return codes
+    blocks = codes[:, : rows * step, : columns * step].reshape(len(codes), rows, step, columns, step)
+    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32).astype(codes.dtype))
 
 
 def _spread(chosen: Sequence[int], count: int) -> list[int]:

@@ -20,13 +20,12 @@ from deblur.report.parts import LONGEST, figure, image, mean, percent, plain, sc
 from deblur.turn import upright, upright_field
 from deblur.types import Bytes, Float, Reason
 
-_SMALL = 480
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One frame of the strip, codes (c, y, x)."""
+    """One frame of the strip, codes (c, y, x), small."""
 
     name: str
     original: NDArray[Any]
@@ -238,8 +237,7 @@ def _strip(report: Report, white: float) -> str:
     for pair in report.strip:
         name = escape(pair.name)
         halves = [
-            pictures.shrink(pictures.display(codes, report.light, white=white), longest=_SMALL)
-            for codes in (pair.original, pair.restored)
+            pictures.display(codes, report.light, white=white) for codes in (pair.original, pair.restored)
         ]
         images = "".join(
             image(view, pictures.to_jpeg, f"{name}, {word}")
