@@ -20,8 +20,7 @@ from deblur.errors import DeblurError, StoreError
 from deblur.judge import Summary, summarise
 from deblur.query import parse_where
 from deblur.store import Archive, RunStore, SequenceStore, state_of
-from deblur.store.durable import canonical, read_json
-from deblur.store.run import SEAL
+from deblur.store.durable import canonical
 
 SCHEMA = 2
 EPOCH = 1e8  # seconds; a frame's time above it counts from 1970, one below from the start of a video
@@ -239,7 +238,7 @@ def run_row(store: SequenceStore, run_id: str) -> RunRow:
 def _summary(run: RunStore) -> Summary:
     """From the seal where it is told there: a published run does not change, and its ledger may be long."""
     if run.sealed:
-        told = read_json(run.path / SEAL, what="seal").get("summary")
+        told = run.seal().get("summary")
         if told:
             return Summary(**told)
     return summarise(run)

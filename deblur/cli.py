@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, evidence, keeping, versions
+from deblur.commands import catalog, evidence, keeping, status, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -68,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        app([argument for argument in given if argument != "--debug"], prog_name="deblur")
+        with _terminated_as_interrupted():
+            app([argument for argument in given if argument != "--debug"], prog_name="deblur")
     except Exception as error:
         if debug:
             raise
@@ -85,6 +89,19 @@ def _told(error: Exception) -> str:
         return f"{error.filename or 'input or output'}: {error.strerror or error}{remedy}"
     said = " ".join(f"{type(error).__name__}: {error}".split())
     return f"{said} (not foreseen, so please report it; the same command with --debug shows where)"
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, from a batch system or a service manager, is what Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is told of signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_line_warnings() -> None:
@@ -326,7 +343,7 @@ def _show_preview(config: JobConfig, output: Path, count: int, as_json: bool) ->
 
 for command in (
     keeping.reprocess,
-    keeping.status,
+    status.status,
     keeping.verify,
     keeping.export,
     versions.diff,

@@ -34,6 +34,10 @@ class StoreError(DeblurError):
     """A store is missing, damaged, or written by something else."""
 
 
+class TransientError(StoreError):
+    """Storage hiccuped: the same may work when tried again."""
+
+
 class LeaseError(DeblurError):
     """Somebody else is working on this sequence."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def say(progress: Progress, *lines: str) -> None:
+    """Have whoever is told of progress say a line as it is: one with nothing to be counted."""
+    for line in filter(None, lines):
+        progress(line, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +164,23 @@ def _copied(
 ) -> tuple[SourceStore, tuple[str, ...]]:
     count = len(reader.frames)
     store = archive.sequence(sequence)
+    header = reader.header
+    block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
+    files = _paths(source, reader)
+    stamps = [_stamp(path) for path in files]
     with SourceStore.create(
         store.source.path,
         reader.header,
         reader.frames,
         chunk=job.tiling.chunk,
-        shard_frames=job.tiling.frames,
+        shard_frames=block,
         shard_size=job.tiling.shard,
     ) as writer:
-        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
+        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        files = _paths(source, reader)
+        for path, stamp in zip(files, stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
             "source": without_secrets(source.model_dump(mode="json")),
             "fingerprint": fingerprint(reader, files),
@@ -209,7 +226,8 @@ class _Copy:
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         paths = [self._reader.file(index) for index in places]
         files = [sha256_file(path) if path is not None else None for path in paths]
-        self._writer.write(written, np.stack(held), indices=places, files=files)
+        frames = np.stack(held) if len(held) > 1 else held[0][None]
+        self._writer.write(written, frames, indices=places, files=files)
         written += len(held)
         held.clear()
         places.clear()
@@ -231,6 +249,12 @@ class _Copy:
 def _paths(source: Source, reader: Reader) -> list[Path]:
     files = [reader.file(index) for index in range(len(reader.frames))]
     return [path for path in files if path is not None] or _files_of(Path(source.path))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _files_of(path: Path) -> list[Path]:

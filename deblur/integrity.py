@@ -66,7 +66,7 @@ def find_damage(
 
     Raises StoreError for a sequence that there isn't.
     """
-    there = archive.sequences()
+    there = (*archive.sequences(), *archive.headless())
     chosen = tuple(sequences) or there
     unknown = sorted(set(chosen) - set(there))
     if unknown:
@@ -81,8 +81,25 @@ def find_damage(
             run = store.run(run_id)
             found += [Damage(sequence_id, run_id, p) for p in verify_run(run, sample=picked)]
             found += [Damage(sequence_id, run_id, p) for p in _provenance(store, run)]
+        found += [Damage(sequence_id, "", p) for p in _state(store)]
         yield from found
         progress("verify", done, len(chosen))
+
+
+def _state(store: SequenceStore) -> Iterator[Problem]:
+    """Whether survey and publication, which no run holds, are there and whole."""
+    sealed = [run_id for run_id in store.runs() if store.run(run_id).sealed]
+    try:
+        if store.runs() or store.survey_path.exists():
+            store.check_survey()
+        current = store.current()
+    except StoreError as error:
+        yield Problem("metadata", "", str(error))
+        return
+    if current is not None and current not in sealed:
+        yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
+    if sealed and not store.publication():
+        yield Problem("metadata", "", f"{store.path / 'current.json'} is missing: restore it from a copy")
 
 
 def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
@@ -95,7 +112,11 @@ def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
     except (StoreError, KeyError, StopIteration, TypeError):
         yield Problem("metadata", "", f"the record {CRATE} of run {run.id} is damaged")
         return
-    if told != store.source.digest:
+    try:
+        digest = store.source.digest
+    except StoreError:
+        return  # said of the source already
+    if told != digest:
         yield Problem("metadata", "", f"run {run.id} was made from another source than the one beside it")
 
 

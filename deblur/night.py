@@ -11,19 +11,18 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from deblur import job as work
 from deblur.catalog import Catalog, cache_folder
-from deblur.clusters import connect, fitting_workers, refuse_small_workers
 from deblur.config import JobConfig
+from deblur.crew import Crew as Crew
 from deblur.errors import ConfigError, StoreError
-from deblur.ingest import Progress
-from deblur.job import silent
+from deblur.ingest import Progress, silent
 from deblur.outcome import Outcome
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
@@ -32,9 +31,6 @@ from deblur.store.durable import digest_of, read_json, write_json
 from deblur.store.owner import Owner
 from deblur.store.publish import Action
 from deblur.watch import Arrival, arrivals
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 T = TypeVar("T")
 MOST = 200  # batches of one night: each is a task in Prefect's database
@@ -103,7 +99,9 @@ def work_on(
 ) -> list[Outcome]:
     """Ingest, plan, compute, verify and publish some sources; what fails says so in its outcome."""
     mine = job.model_copy(update={"sources": tuple(arrival.source for arrival in batch), "watch": ()})
-    outcomes = work.plan_each(mine, work.ingest_each(mine, progress=progress), progress=progress)
+    share = crew.share if crew else None
+    found = work.ingest_each(mine, progress=progress)
+    outcomes = work.plan_each(mine, found, connection=share, progress=progress)
     outcomes = _carried_out(mine, outcomes, "publish", crew, stop, progress)
     _remember(mine, batch, outcomes)
     return outcomes
@@ -119,7 +117,8 @@ def redo(
 ) -> list[Outcome]:
     """Compute some sequences of the archive again with the job's settings, as a person's decision."""
     found = work.published(job, tuple(ids))
-    outcomes = work.plan_each(job, found, action="reprocess", progress=progress)
+    share = crew.share if crew else None
+    outcomes = work.plan_each(job, found, action="reprocess", connection=share, progress=progress)
     outcomes = _carried_out(job, outcomes, "reprocess", crew, stop, progress)
     Catalog(Archive.open(job.archive)).update(*ids)
     return outcomes
@@ -196,41 +195,6 @@ class _Memory:
             chosen = self._job.model_dump(mode="json", exclude={"sources", "watch", "cluster", "hooks"})
             self._digest = digest_of([chosen, version("deblur"), commit(), numerics_digest()])
         return self._digest
-
-
-class Crew:
-    """The workers of one night: started when first needed, shared by its batches."""
-
-    def __init__(self, job: JobConfig) -> None:
-        self._job, self._stack = job, ExitStack()
-        self._begun, self._client, self._need = False, None, 0
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def share(self, need: int) -> AbstractContextManager[Client | None]:
-        """The client, for one batch whose units take up to `need` bytes.
-
-        Raises PlanError for workers too small for that.
-        """
-        cluster, roomy = self._job.cluster, True
-        if self._begun and cluster.kind == "local" and not cluster.workers:
-            roomy = fitting_workers(need) >= fitting_workers(self._need)  # for as many as were started
-        if not roomy:
-            self._stack.close()
-            self._begun, self._need = False, 0
-        if not self._begun:
-            self._client = self._stack.enter_context(
-                connect(cluster, memory=self._job.limits.memory, need=need)
-            )
-            self._begun = True
-        elif self._client is not None:
-            refuse_small_workers(self._client, need)
-        self._need = max(self._need, need)
-        return nullcontext(self._client)
 
 
 def deadline(text: str, *, now: datetime | None = None) -> float | None:

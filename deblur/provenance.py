@@ -227,10 +227,13 @@ def _input(crate: Any, source: SourceStore) -> Any:
 def _files(crate: Any, folder: Path) -> Iterator[Any]:
     about = {
         "parameters.json": "Parameters as given and as resolved",
+        "stages.json": "What each stage took: units, seconds, bytes read and written",
         "environment.json": "Versions, CPU, threads and host of the process that wrote this record",
     }
     for name, text in about.items():
         path = folder / name
+        if not path.exists():
+            continue
         facts = {"encodingFormat": "application/json", "contentSize": str(path.stat().st_size)}
         entity = _entity(crate, f"provenance/{name}", "File", name=text, sha256=sha256_file(path), **facts)
         crate.root_dataset.append_to("hasPart", entity)

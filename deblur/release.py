@@ -10,6 +10,7 @@ from deblur.errors import DeblurError
 from deblur.judge import summarise, waits
 from deblur.origins import origins
 from deblur.outcome import Outcome
+from deblur.pace import write_totals
 from deblur.provenance import has_record, write_run_record
 from deblur.store import Archive, RunStore, SequenceStore, publish_run, verify_run
 from deblur.store.publish import Action
@@ -45,6 +46,7 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
         with store.lease().held() as lease:
             done = store.run(outcome.plan.run)
             if not has_record(done):
+                outcome = replace(outcome, stages=write_totals(done))
                 _record(done, store, job, outcome)
             found = summarise(done)
             waiting = waits(found, summarise(store.run(before)) if before else None, job.publish)

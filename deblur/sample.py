@@ -86,8 +86,10 @@ def _sampled(
     client: Client | None,
     progress: Progress,
 ) -> Sample:
-    starts = _spread(range(0, planned.shape[0], planned.frames), -(-count // planned.frames))
-    frames = [t for start in starts for t in range(start, min(start + planned.frames, planned.shape[0]))]
+    starts = _spread(range(0, planned.shape[0], planned.layout.frames), -(-count // planned.layout.frames))
+    frames = [
+        t for start in starts for t in range(start, min(start + planned.layout.frames, planned.shape[0]))
+    ]
     made, faults = 0, list[str]()
     if store.current() != planned.run:
         made, faults = _computed(job, store, planned, starts, client, progress)
@@ -130,7 +132,9 @@ def _computed(
                 done += 1
                 progress(told, done, len(tasks))  # noqa: B023 (called within this turn)
 
-            for failure in run_tasks(iter(tasks), client=client, done=record):
+            for failure in run_tasks(
+                iter(tasks), client=client, done=record, need=planned.cost.memory, priority=1
+            ):
                 ledger.append(
                     {"status": "failed", "key": failure.task.unit.key, "stage": stage, "error": failure.error}
                 )
@@ -144,9 +148,9 @@ def _computed(
 def _around(starts: Sequence[int], planned: Plan) -> Iterator[int]:
     """The blocks whose motion a restoration of the blocks at `starts` reads: a frame beyond either end."""
     for start in starts:
-        for frame in (start - 1, start, start + planned.frames):
+        for frame in (start - 1, start, start + planned.layout.frames):
             if 0 <= frame < planned.shape[0]:
-                yield frame // planned.frames * planned.frames
+                yield frame // planned.layout.frames * planned.layout.frames
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:

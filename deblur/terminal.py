@@ -61,6 +61,9 @@ class _Bars:
         self._bars, self._known = bars, dict[str, TaskID]()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not total:
+            self._bars.console.print(Text(stage))
+            return
         if stage not in self._known:
             self._known[stage] = self._bars.add_task(escape(stage), total=total)
         known = self._known[stage]
@@ -73,7 +76,7 @@ class _Bars:
 
 def _lines(stage: str, done: int, total: int) -> None:
     if done == total:
-        print(f"{stage}: {done}/{total}", file=sys.stderr, flush=True)
+        print(f"{stage}: {done}/{total}" if total else stage, file=sys.stderr, flush=True)
 
 
 def plan_table(outcomes: Sequence[Outcome]) -> None:
@@ -88,6 +91,8 @@ def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
         "frames": str(count),
         "size": f"{width}×{height}",
         "halo": f"{plan.parameters.motion_halo}+{plan.parameters.restore_halo} px",
+        "window": f"{plan.layout.window} px",
+        "unit": f"{plan.layout.unit} px, {plan.layout.frames} frames",
         "units": str(cost.units),
         "to do": f"{outcome.missing}" + (f" ({outcome.carried} carried)" if outcome.carried else ""),
         "read": f"{cost.read_amplification:.2f}×",

@@ -13,13 +13,17 @@ from deblur.integrity import find_damage
 from deblur.io import images
 from deblur.io.export import export_frames
 from deblur.io.images import root_of
+from deblur.pace import Pace, at_work, pace
 from deblur.store import Archive, SequenceStore
 
-GOING = ("failed", "rate", "left", "memory", "cpu")  # columns of `pace`
+GOING = ("failed", "memory", "cpu")  # columns of what a run took
 
 
 def status(path: str | Path) -> list[dict[str, Any]]:
-    """A row a run (and one for a sequence without runs), read anew from the stores."""
+    """A row a run (and one for a sequence without runs), read anew from the stores.
+
+    `pace`: how a run gets on (`deblur.pace.Pace`); `worker`: who works on an unfinished one, if anybody does.
+    """
     archive = Archive.open(path)
     catalog = Catalog(archive)
     catalog.rebuild()
@@ -30,43 +34,30 @@ def status(path: str | Path) -> list[dict[str, Any]]:
         own = [run for run in runs if run.sequence == sequence.id]
         if not own:
             waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
-            rows.append(common | waiting | dict.fromkeys(("quality", "weight", *GOING), ""))
+            blank: dict[str, Any] = dict.fromkeys(("quality", "weight", *GOING), "")
+            rows.append(common | waiting | blank | {"pace": None, "worker": None})
         for run in own:
             shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
             known = not run.error and run.state != "unfinished"
             figures = {"quality": run.quality, "weight": run.weight}
             judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
             store = archive.sequence(sequence.id)
-            going = dict.fromkeys(GOING, "") if run.error else pace(store, run.id, run.shards, run.expected)
-            rows.append(common | shown | judged | going)
+            going = None if run.error else pace(store.run(run.id))
+            worker = at_work(store) if run.state == "unfinished" else None
+            told = {"pace": going.dump() if going else None, "worker": worker}
+            rows.append(common | shown | judged | _took(going) | told)
     return rows
 
 
-def pace(store: SequenceStore, run: str, shards: int, expected: int) -> dict[str, Any]:
-    """How a run gets or got on: units given up, units an hour, hours left, the largest peak of a unit, CPU hours.
-
-    The rate is that of the last hour of work, which a restart on more workers would otherwise hide.
-    """
-    latest, failed = 0.0, set[str]()
-    peak, cpu = 0, 0.0
-    for record in store.run(run).ledger().read_all():
-        latest = max(latest, float(record.get("at", 0)))
-        (failed.add if record.get("status") == "failed" else failed.discard)(record["key"])
-        peak, cpu = max(peak, int(record.get("peak_bytes", 0))), cpu + float(record.get("cpu_seconds", 0))
-    recent = [
-        (float(record.get("began", record.get("at", 0))), len(record.get("shards", {})))
-        for record in store.run(run).ledger().read_all()
-        if latest - 3600 <= float(record.get("at", 0))
-    ]
-    hours = max(1e-9, latest - min((began for began, _ in recent), default=latest)) / 3600
-    speed = sum(count for _, count in recent) / hours
-    left = f"{(expected - shards) / speed:.1f} h" if speed and 0 < shards < expected else ""
+def _took(going: Pace | None) -> dict[str, Any]:
+    """Columns of a table: units given up, the largest peak of a unit, CPU hours."""
+    if going is None:
+        return dict.fromkeys(GOING, "")
+    peak, cpu = going.peak, going.cpu_hours
     return {
-        "failed": len(failed),
-        "rate": f"{len(recent) / hours:.0f}/h" if recent else "",
-        "left": left,
+        "failed": going.failed,
         "memory": f"{peak / 2**20:.0f} MiB" if peak else "",
-        "cpu": f"{cpu / 3600:.2f} h" if cpu else "",
+        "cpu": f"{cpu:.2f} h" if cpu else "",
     }
 
 

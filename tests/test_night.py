@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from deblur import crew as workers
 from deblur import night
 from deblur.catalog import Catalog, cache_folder
 from deblur.config import Cluster, Hooks, JobConfig, load_job, parse_job, with_settings
+from deblur.crew import Crew
 from deblur.errors import ConfigError, ReadError
 from deblur.hooks import tell
-from deblur.night import Crew
 from deblur.store import Archive, find_sequence
 from deblur.versions import retract
 from tests.small import JOB, write_frames
@@ -202,8 +203,8 @@ def test_a_crew_is_started_anew_where_units_grow_too_large_for_so_many(
         begun.append(need)
         yield None
 
-    monkeypatch.setattr(night, "connect", connected)
-    monkeypatch.setattr(night, "fitting_workers", lambda need: 8 // need)
+    monkeypatch.setattr(workers, "connect", connected)
+    monkeypatch.setattr(workers, "fitting_workers", lambda need: 8 // need)
     job = parse_job({"archive": "a", "sources": [{"path": "x"}]})
     with Crew(job) as crew:
         for need in (2, 1, 2, 4, 3):

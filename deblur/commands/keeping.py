@@ -1,4 +1,4 @@
-"""What an archive's keeper asks of it: status, verify, export, reprocess."""
+"""What an archive's keeper asks of it: verify, export, reprocess."""
 
 from __future__ import annotations
 
@@ -52,18 +52,6 @@ def reprocess(
 
         outcomes = flow(config, ids)
     report_outcomes(outcomes, as_json)
-
-
-def status(archive: ArchiveFolder, as_json: AsJson = False) -> None:
-    """Sequences, runs and their states."""
-    from deblur.terminal import status_table
-    from deblur.upkeep import status as look
-
-    rows = look(archive)
-    if as_json:
-        print_json(rows)
-    else:
-        status_table(rows)
 
 
 def verify(

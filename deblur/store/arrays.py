@@ -1,4 +1,4 @@
-"""Sharded Zarr arrays as deblur writes them; with `survey.py`, the only place that imports Zarr here.
+"""Sharded Zarr arrays as deblur writes them; the only place that imports Zarr here.
 
 Inside a shard every chunk is blosc-zstd-bitshuffle and then crc32c (plain blosc lets 9 of 10 flipped bits
 pass). All-zero chunks are written too, so a chunk that is not there is always a fault and never a zero.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, StoreError
-from deblur.store.durable import settle, settle_folders
+from deblur.store.durable import settle, settle_folders, store_error
 from deblur.store.shards import Grid, Index, Region, key_of, missing_chunks
 
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
@@ -115,7 +115,7 @@ class ShardedArray:
         with zarr_settings():
             try:
                 array = zarr.open_array(store, path=self.name, mode=mode, zarr_format=3)
-            except (ValueError, KeyError, TypeError, OSError) as error:
+            except Exception as error:  # damaged metadata may break Zarr in any way
                 raise StoreError(
                     f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
                 ) from None
@@ -145,7 +145,9 @@ class ShardedArray:
             try:
                 self._blank[_slices(region)] = data
             except (OSError, RuntimeError, ValueError) as error:
-                raise StoreError(f"can't write {self.name!r} in {self.path}: {_line(error)}") from None
+                raise store_error(
+                    f"can't write {self.name!r} in {self.path}: {_line(error)}", error
+                ) from None
         digests: dict[str, str] = {}
         folders: set[Path] = set()
         for index in self.grid.touched(region):
@@ -164,9 +166,19 @@ class ShardedArray:
             try:
                 return np.asarray(self.array[_slices(region)])
             except (OSError, RuntimeError, ValueError) as error:
-                raise StoreError(
-                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
+                raise store_error(
+                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run",
+                    error,
                 ) from None
+
+    def complete(self, region: Region) -> bool:
+        """Whether every shard of a region was written whole."""
+        try:
+            for index in self.grid.touched(region):
+                self._require_complete(key_of(self.name, index), index)
+        except StoreError:
+            return False
+        return True
 
     def _require_complete(self, key: str, index: Index) -> None:
         """Refuse a shard that isn't there or lacks chunks: Zarr would read zeros, from an empty file too."""

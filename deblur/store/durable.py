@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deblur.errors import StoreError
+from deblur.errors import StoreError, TransientError
+
+# What a network, a server or a cable may recover from by itself. A full disk or a missing right does not.
+HICCUPS = {
+    getattr(errno, name, None)
+    for name in (
+        *("EIO", "EAGAIN", "EINTR", "EBUSY", "ESTALE", "EREMOTEIO", "ETIMEDOUT", "ECONNRESET"),
+        *("ECONNABORTED", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN", "EHOSTUNREACH"),
+    )
+} - {None}
+
+
+def store_error(message: str, cause: BaseException) -> StoreError:
+    """The error to raise for one of the system's: a TransientError where trying again may help."""
+    return (TransientError if getattr(cause, "errno", None) in HICCUPS else StoreError)(message)
 
 
 def canonical(value: object) -> str:
@@ -51,7 +66,9 @@ def settle(path: Path) -> str:
             os.fsync(file.fileno())
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(f"can't settle {path}: {error.strerror}; is the disk full or gone?") from None
+        raise store_error(
+            f"can't settle {path}: {error.strerror}; is the disk full or gone?", error
+        ) from None
 
 
 def settle_folders(folders: Iterable[Path]) -> None:
@@ -89,8 +106,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise StoreError(
-            f"can't write {path}: {error.strerror}; check the space and the rights there"
+        raise store_error(
+            f"can't write {path}: {error.strerror}; check the space and the rights there", error
         ) from None
     settle_folders([path.parent])
 
@@ -108,7 +125,7 @@ def copy_file(source: Path, target: Path, digest: str) -> None:
             raise StoreError(f"{source} is not what was written there: run `deblur verify` on that run")
         beside.replace(target)
     except OSError as error:
-        raise StoreError(f"can't copy {source} to {target}: {error.strerror}") from None
+        raise store_error(f"can't copy {source} to {target}: {error.strerror}", error) from None
     finally:
         beside.unlink(missing_ok=True)
 
@@ -135,6 +152,31 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"the {what} at {path} is not a JSON object: restore it from a copy")
     return value
+
+
+def write_checked(path: Path, value: Mapping[str, Any]) -> None:
+    """The same with a digest of the value in it, so that `read_checked` sees any damage."""
+    write_json(path, with_digest(value))
+
+
+def read_checked(path: Path, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
+    """What `write_checked` wrote; StoreError where it isn't that any more. `keys`: all that there may be."""
+    value = read_json(path, what=what)
+    if not is_intact(value, keys=keys):
+        raise StoreError(f"the {what} at {path} is damaged: restore it from a copy")
+    value.pop("sha256", None)
+    return value
+
+
+def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with the digest of itself as `sha256`."""
+    return {**value, "sha256": digest_of(dict(value))}
+
+
+def is_intact(value: Mapping[str, Any], *, keys: Iterable[str]) -> bool:
+    """Whether a mapping is as `with_digest` left it, or was written before there were such digests."""
+    told = {key: part for key, part in value.items() if key != "sha256"}
+    return set(told) <= set(keys) and value.get("sha256", digest_of(told)) == digest_of(told)
 
 
 def lines_of(records: Iterable[Mapping[str, Any]]) -> bytes:

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError
-from deblur.store.durable import canonical, settle_folders
+from deblur.errors import StoreError, TransientError
+from deblur.store.durable import canonical, settle_folders, store_error
 
 logger = logging.getLogger("deblur.store")
 DONE = "done"
+TICK = 1e-6  # seconds between records of a clock that was set back
+ATTEMPTS = 3  # to write a line, where the storage hiccups
 SEGMENT = 40  # bits of an offset into a segment
 
 
@@ -43,7 +45,7 @@ class Ledger:
             )
         self.folder = Path(folder)
         self._writer = writer
-        self._clock = clock
+        self._clock, self._latest = clock, 0.0
 
     @property
     def writer(self) -> str:
@@ -56,13 +58,29 @@ class Ledger:
         """Add one line and force it to the disk; call it only after the unit's shards were written (and so
         synced).
 
-        `at` (seconds since 1970) and `writer` are added. Raises StoreError for a record without a key.
+        `at` (seconds since 1970, and after every record there) and `writer` are added. Raises StoreError for a
+        record without a key.
         """
         if not isinstance(record.get("key"), str) or not record["key"]:
             raise StoreError("a ledger record needs a `key` that names its unit")
         line = (
-            canonical({"status": DONE, **record, "at": self._clock(), "writer": self.writer}).encode() + b"\n"
+            canonical({"status": DONE, **record, "at": self._now(), "writer": self.writer}).encode() + b"\n"
         )
+        for tried in range(1, ATTEMPTS + 1):
+            try:
+                return self._add(line)
+            except TransientError:  # a line that got there twice does no harm
+                if tried == ATTEMPTS:
+                    raise
+
+    def _now(self) -> float:
+        """What the clock says, unless it was set back: a later record must not look older, or it would not count."""
+        if not self._latest:
+            self._latest = max((float(record.get("at", 0)) for record in self.read_all()), default=0.0)
+        self._latest = max(self._clock(), self._latest + TICK)
+        return self._latest
+
+    def _add(self, line: bytes) -> None:
         path = self.folder / f"{self.writer}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,10 +89,11 @@ class Ledger:
                 file.write(_mend(file) + line)
                 file.flush()
                 os.fsync(file.fileno())
+            if new:
+                settle_folders([self.folder])
         except OSError as error:
-            raise StoreError(f"can't write the ledger {path}: {error.strerror}; is the disk full?") from None
-        if new:
-            settle_folders([self.folder])
+            reason = f"can't write the ledger {path}: {error.strerror}; is the disk full?"
+            raise store_error(reason, error) from None
 
     def read_all(self) -> Iterator[dict[str, Any]]:
         """Every whole record, segment by segment, in the order written; torn lines are left out."""

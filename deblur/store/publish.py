@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deblur.errors import LeaseError, StoreError
 from deblur.store.archive import SequenceStore
-from deblur.store.durable import read_json, write_json
+from deblur.store.durable import sha256_file, write_checked
 from deblur.store.lease import check_token
 from deblur.store.run import SEAL, RunStore
 
@@ -45,8 +45,9 @@ def publish_run(
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     if not run.sealed:
-        seal = {"digest": run.digest(), "at": clock(), "summary": dict(summary or {})}
-        write_json(run.path / SEAL, seal)
+        files = {path.relative_to(run.path).as_posix(): sha256_file(path) for path in run.documents()}
+        seal = {"digest": run.digest(), "at": clock(), "summary": dict(summary or {}), "files": files}
+        write_checked(run.path / SEAL, seal)
     if sequence.current() != run.id:  # saying so twice is no news
         _switch(sequence, token, run.id, {"run": run.id, "action": action, "reason": reason}, clock())
 
@@ -148,8 +149,7 @@ def _published(sequence: SequenceStore) -> str:
 
 
 def _current(sequence: SequenceStore) -> dict[str, Any]:
-    path = sequence.path / "current.json"
-    return read_json(path, what="publication") if path.exists() else {}
+    return sequence.publication()
 
 
 def _switch(
@@ -161,4 +161,5 @@ def _switch(
     told = {key: value for key, value in entry.items() if value != ""} | {"at": at, "token": token}
     past = list(before.get("history", ()))
     check_token(sequence.path, token)  # once more, as late as can be
-    write_json(sequence.path / "current.json", {"run": run_id, "token": token, "history": [*past, told]})
+    told_last = {"run": run_id, "token": token, "history": [*past, told]}
+    write_checked(sequence.path / "current.json", told_last)

@@ -25,6 +25,7 @@ from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     canonical,
     copy_file,
+    read_checked,
     read_json,
     settle_folders,
     settle_tree,
@@ -141,7 +142,7 @@ class RunStore:
             return cls.create(path, spec) if run.path.exists() else _refuse(run.path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        settle_folders([run.path.parent])
+        settle_folders([run.path.parent, run.path.parent.parent])
         return run
 
     @property
@@ -160,7 +161,10 @@ class RunStore:
             raise StoreError(
                 f"{self.path} is not a deblur run of format {FORMAT}: use the version that wrote it"
             )
-        return _spec_from(meta["spec"])
+        try:
+            return _spec_from(meta["spec"])
+        except (KeyError, TypeError, PlanError):
+            raise StoreError(f"the metadata of run {self.path} is damaged: restore it from a copy") from None
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -171,6 +175,20 @@ class RunStore:
     def sealed(self) -> bool:
         """True once published: nothing is written into it again."""
         return (self.path / SEAL).is_file()
+
+    def seal(self) -> dict[str, Any]:
+        """What was fixed when this run was published: digest, at, summary, files ({name: sha256})."""
+        return read_checked(self.path / SEAL, what="seal", keys=("digest", "at", "summary", "files"))
+
+    def documents(self) -> list[Path]:
+        """Every file of a finished run but its shards and the seal: metadata, ledger, record."""
+        groups = {Path(), *(Path(name) for name in self.spec.arrays())}
+        groups |= {group.parent for group in groups}
+        told = [self.path / group / "zarr.json" for group in sorted(groups)]
+        told += [
+            path for path in sorted(self.path.glob("[!.]*.json")) if path.name not in ("zarr.json", SEAL)
+        ]
+        return told + sorted(path for path in self.path.glob("provenance/**/[!.]*") if path.is_file())
 
     @property
     def units_folder(self) -> Path:

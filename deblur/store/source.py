@@ -24,20 +24,24 @@ from deblur.store import ome
 from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     digest_of,
+    is_intact,
     lines_of,
     read_json,
     settle_folders,
     settle_tree,
     sha256_file,
+    with_digest,
     write_atomic,
     write_json,
 )
-from deblur.store.owner import Owner
+from deblur.store.header import header_as_json, header_from
+from deblur.store.owner import Owner, sweep_staging
 from deblur.store.shards import Grid, index_of, key_of
-from deblur.tiling import Box, round_up
+from deblur.tiling import Box, boxes, round_up
 from deblur.types import FrameInfo, SequenceHeader
 
 FORMAT = 1
+KEYS = ("format", "header", "digest", "summary", "array")  # what a source says of itself
 PIXELS = "0"  # the array's name; OME-Zarr's habit for the full resolution
 LISTS = ("frames.jsonl", "quarantine.jsonl", "shards.sha256")
 
@@ -101,12 +105,15 @@ class SourceStore:
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
-        attributes = read_json(self.path / "zarr.json", what="source").get("attributes", {})
-        meta = attributes.get("deblur") if isinstance(attributes, dict) else None
+        group = read_json(self.path / "zarr.json", what="source")
+        attributes = group.get("attributes", {})
+        meta = attributes.pop("deblur", None) if isinstance(attributes, dict) else None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT or "digest" not in meta:
             raise StoreError(
                 f"{self.path} is not a deblur source of format {FORMAT}: ingest it with this version"
             )
+        if not is_intact(meta | {"group": group}, keys=(*KEYS, "group")):
+            raise StoreError(f"the metadata of {self.path} is damaged: restore it from a copy")
         return meta
 
     @cached_property
@@ -168,6 +175,11 @@ class SourceStore:
             key_of(PIXELS, index): self._digests[self.grid.ordinal(index)].tobytes().hex()
             for index in self.grid.touched(region)
         }
+
+    def layout_is_intact(self) -> bool:
+        """Whether the metadata of the array are what was written."""
+        found = sha256_file(self.path / PIXELS / "zarr.json")
+        return bool(self._meta.get("array", found) == found)
 
     def list_digest(self) -> str:
         """The root digest computed anew from the lists and the header; equals `digest` in an intact
@@ -262,21 +274,21 @@ class SourceWriter:
         """
         count = frames.shape[0] if frames.ndim == 4 else 0
         indices = self._next(count) if indices is None else tuple(indices)
-        if (
-            t0 != len(self._frames)
-            or self._ended
-            or not 0 < count <= self.grid.shard[0]
-            or len(indices) != count
-        ):
+        fits = 0 < count <= self.grid.shard[0] and len(indices) == count
+        if t0 != len(self._frames) or self._ended or not fits:
             raise ArrayError(
                 f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
                 f"(only the last is shorter), got shape {frames.shape} at {t0}"
             )
         self._ended = count < self.grid.shard[0]
-        block = np.zeros((self._whole(t0, count), *frames.shape[1:]), frames.dtype)
-        block[:count] = frames
-        region = self.grid.region(t0, t0 + len(block), Box(0, self.grid.shape[2], 0, self.grid.shape[3]))
-        self._shards |= ShardedArray(self.staging, PIXELS).write(region, block)
+        spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
+        block = np.concatenate([frames, spare]) if len(spare) else frames
+        pixels, (height, width) = ShardedArray(self.staging, PIXELS), self.header.shape[1:]
+        for box in boxes(
+            height, width, max(self.grid.shard[2:])
+        ):  # Zarr holds copies of all that it is given
+            region = self.grid.region(t0, t0 + len(block), box)
+            self._shards |= pixels.write(region, block[..., *box.slices])
         for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
             info = self.infos[index]
             file = files[place] if files is not None else None
@@ -313,7 +325,7 @@ class SourceWriter:
             raise StoreError(
                 f"{self.path} appeared meanwhile: somebody else ingested this sequence"
             ) from None
-        settle_folders([self.path.parent])
+        settle_folders([self.path.parent, self.path.parent.parent])
         return SourceStore(self.path)
 
     def abandon(self) -> None:
@@ -326,7 +338,7 @@ class SourceWriter:
         return tuple(i for i in range(start, len(self.infos)) if i not in bad)[:count]
 
     def _whole(self, t0: int, count: int) -> int:
-        """Frames to write so that the shard is whole although quarantined frames left the array too long."""
+        """Frames that make the shard whole although quarantined ones left the array too long."""
         return min(self.grid.shard[0], self.grid.shape[0] - t0) if self._ended else count
 
     def _make_array(self, frames: int) -> None:
@@ -336,8 +348,13 @@ class SourceWriter:
 
     def _write_group(self, metadata: Mapping[str, Any]) -> None:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
-        told = {"digest": _root(self.staging, header), "summary": _summary(self._frames, self._quarantine)}
-        meta = {"format": FORMAT, "header": header, **told}
+        meta = {
+            "format": FORMAT,
+            "header": header,
+            "digest": _root(self.staging, header),
+            "summary": _summary(self._frames, self._quarantine),
+            "array": sha256_file(self.staging / PIXELS / "zarr.json"),
+        }
         image = ome.multiscale(
             name=self.header.name,
             paths=[PIXELS],
@@ -347,7 +364,9 @@ class SourceWriter:
             frame_rate=self.header.frame_rate,
             pixel_size=self.header.pixel_size,
         )
-        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image, "deblur": meta}}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image}}
+        meta["sha256"] = with_digest(meta | {"group": group})["sha256"]
+        group["attributes"] = {"ome": image, "deblur": meta}
         write_json(self.staging / "zarr.json", group)
 
 
@@ -364,30 +383,6 @@ def pixel_digest(frame: NDArray[Any]) -> str:
     them."""
     plain = np.ascontiguousarray(frame, frame.dtype.newbyteorder("<"))
     return hashlib.sha256(plain.data).hexdigest()
-
-
-def sweep_staging(path: Path) -> None:
-    """Remove what ingests of `path` left behind whose process is known to be gone."""
-    for staging in path.parent.glob(f".{path.name}.*.staging"):
-        try:
-            owner = Owner(**read_json(staging / "owner.json", what="owner of a staged ingest"))
-        except (StoreError, TypeError):
-            continue  # just begun by somebody else, or not ours
-        if owner.is_gone():
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def header_as_json(header: SequenceHeader) -> dict[str, Any]:
-    """A header as JSON; `header_from` is its inverse."""
-    fields = asdict(header)
-    return json.loads(json.dumps(fields | {"metadata": dict(header.metadata)}, default=str))  # type: ignore[no-any-return]
-
-
-def header_from(fields: Mapping[str, Any]) -> SequenceHeader:
-    """A header from its JSON."""
-    tuples = {name: tuple(fields[name]) for name in ("shape", "channels")}
-    size = fields.get("pixel_size")
-    return SequenceHeader(**{**fields, **tuples, "pixel_size": tuple(size) if size else None})
 
 
 def _sums(digests: Mapping[str, str]) -> bytes:

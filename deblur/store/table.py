@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -21,7 +22,7 @@ ROW = np.dtype([("at", "f8"), ("digest", "V32")])
 class ShardTable:
     """{shard: sha256} of a run as its ledger tells it, by place instead of by name.
 
-    `unexpected`: keys of shards that no array of the run has. The latest record of a shard counts.
+    `unexpected`: keys of shards that no array of the run has, or whose digest is none. The latest record of a shard counts.
     """
 
     def __init__(self, grids: Mapping[str, Grid], records: Iterator[Mapping[str, Any]]) -> None:
@@ -42,7 +43,7 @@ class ShardTable:
         at = float(record.get("at", 0)) + 1  # 0 marks a shard that is in no record
         for key, digest in record.get("shards", {}).items():
             place = self._place(key)
-            if place is None:
+            if place is None or not re.fullmatch("[0-9a-f]{64}", digest):
                 self.unexpected.append(key)
             elif at >= self._rows["at"][place]:
                 self._rows[place] = at, bytes.fromhex(digest)

@@ -14,7 +14,7 @@ from typing import Literal
 from deblur.errors import StoreError
 from deblur.store.arrays import ShardedArray
 from deblur.store.durable import digest_of, read_json, sha256_file
-from deblur.store.run import SEAL, RunStore
+from deblur.store.run import RunStore
 from deblur.store.shards import Grid, index_of, key_of, missing_chunks
 from deblur.store.source import SourceStore
 
@@ -76,7 +76,7 @@ def verify_run(
             if progress is not None:
                 progress(done, total)
     for key in table.unexpected:
-        text = f"the ledger names a shard {key} that the run can't have"
+        text = f"the ledger has a shard {key} or a digest of it that the run can't have"
         problems.append(Problem("unexpected", key, text))
     problems += _seal(run)
     return tuple(_with_units(run, problems))
@@ -104,6 +104,8 @@ def verify_source(
             return (
                 Problem("metadata", "", f"{source.path}: the lists don't give the root digest: ingest again"),
             )
+        if not source.layout_is_intact():
+            return (Problem("metadata", "", f"{source.path}: its array's metadata changed: ingest again"),)
         digests = source.shard_digests(0, source.shape[0])
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
@@ -177,9 +179,20 @@ def _shard(root: Path, grid: Grid, key: str, digest: str | None, chosen: bool) -
 
 def _seal(run: RunStore) -> Iterator[Problem]:
     """A published run must still have the ledger that it was published with."""
-    if run.sealed:
-        sealed = read_json(run.path / SEAL, what="seal").get("digest")
-        if sealed != run.digest():
-            yield Problem(
-                "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
-            )
+    if not run.sealed:
+        return
+    try:
+        seal = run.seal()
+    except StoreError as error:
+        yield Problem("metadata", "", str(error))
+        return
+    if seal["digest"] != run.digest():
+        yield Problem(
+            "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
+        )
+    for name, digest in seal.get("files", {}).items():
+        path = run.path / name
+        if not path.is_file():
+            yield Problem("metadata", "", f"{name} of run {run.id} is missing: restore it from a copy")
+        elif sha256_file(path) != digest:
+            yield Problem("metadata", "", f"{name} of run {run.id} changed after the run was published")
