@@ -309,6 +309,10 @@ def kubernetes_spec(cluster: Cluster, memory: int, environment: dict[str, str]) 
         resources={"requests": size, "limits": size},
         worker_command=["dask", "worker", "--nthreads", "1", "--memory-limit", str(memory)],
     )
+    worker, mounts = spec["spec"]["worker"]["spec"], [claim.split(":", 1) for claim in cluster.claims]
+    for container in worker["containers"]:
+        container["volumeMounts"] = [{"name": name, "mountPath": path} for name, path in mounts]
+    worker["volumes"] = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name, _ in mounts]
     return spec
 
 

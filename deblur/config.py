@@ -7,9 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from deblur.errors import ConfigError, meant
+from deblur.place import place
+from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -166,6 +176,7 @@ OF_KIND = {  # which keys mean something for which kinds of cluster
     "python": (*BATCH, "ssh"),
     "image": ("kubernetes",),
     "namespace": ("kubernetes",),
+    "claims": ("kubernetes",),
     "tls_ca": (*BATCH, "address", "ssh"),
 }
 
@@ -212,6 +223,10 @@ class Cluster(Section):
     python: str | None = Field(default=None, description="Python of the workers; default: this one")
     image: str | None = Field(default=None, description="kubernetes: container image with deblur in it")
     namespace: str | None = Field(default=None, description="kubernetes: namespace")
+    claims: tuple[Annotated[str, Field(pattern="^[a-z0-9.-]+:/.+$")], ...] = Field(
+        default=(),
+        description="kubernetes: persistent volume claims that workers mount where the job does, as archive:/archive",
+    )
     tls_ca: str | None = Field(default=None, description="certificate of the authority, PEM")
     tls_cert: str | None = Field(default=None, description="certificate of client, scheduler and workers")
     tls_key: str | None = Field(default=None, description="its key")
@@ -263,7 +278,7 @@ class JobConfig(Section):
     4294967296
     """
 
-    archive: str = Field(description="folder of the archive; made if it isn't there")
+    archive: str = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
     sources: tuple[Source, ...] = ()
     watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
@@ -276,6 +291,15 @@ class JobConfig(Section):
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
     hooks: Hooks = Hooks()
+
+    @field_validator("archive")
+    @classmethod
+    def _address(cls, archive: str) -> str:
+        try:
+            place(archive)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return archive
 
     @model_validator(mode="after")
     def _something(self) -> JobConfig:
@@ -354,22 +378,11 @@ def _fault(error: Any) -> str:
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     told = f"{where}: {message}" if where else message
-    got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+    got = "" if isinstance(error["input"], dict) else f" (got {without_secrets(repr(error['input']))})"
     choices = str(error.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
     return told + got + (meant(str(error["input"]), choices) if error["type"] == "literal_error" else "")
 
 
 def _known() -> list[str]:
-    models = (
-        JobConfig,
-        Source,
-        MotionSettings,
-        RestoreOptions,
-        Tiling,
-        Limits,
-        Cluster,
-        Publication,
-        Watch,
-        Hooks,
-    )
-    return [key for model in models for key in model.model_fields]
+    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    return [key for model in (*sections, Publication, Hooks) for key in model.model_fields]

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
+from typing import Any
+
+# What a network file system or a busy disk says now and not a minute later.
+PASSING = {
+    getattr(errno, name)
+    for name in (
+        *(
+            "EIO",
+            "ESTALE",
+            "EAGAIN",
+            "EBUSY",
+            "EINTR",
+            "ETIMEDOUT",
+            "ECONNRESET",
+            "ECONNREFUSED",
+            "ECONNABORTED",
+        ),
+        *("ENOTCONN", "EPIPE", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
 
 
 class DeblurError(Exception):
@@ -12,6 +34,13 @@ class DeblurError(Exception):
     """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (
+            type(self),
+            self.args,
+            self.__dict__ | {"passing": may_pass(self)},
+        )  # what caused it isn't pickled
 
 
 class ConfigError(DeblurError):
@@ -32,10 +61,6 @@ class ReadError(DeblurError):
 
 class StoreError(DeblurError):
     """A store is missing, damaged, or written by something else."""
-
-
-class TransientError(StoreError):
-    """Storage hiccuped: the same may work when tried again."""
 
 
 class LeaseError(DeblurError):
@@ -62,3 +87,18 @@ def meant(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether trying again may help: beneath it is a fault of storage or network of the kind that passes.
+
+    >>> may_pass(OSError(errno.EIO, "Input/output error")), may_pass(OSError(errno.ENOSPC, "No space left on device"))
+    (True, False)
+    """
+    while error is not None:
+        if getattr(error, "passing", False) or isinstance(error, TimeoutError | ConnectionError):
+            return True
+        if isinstance(error, OSError) and error.errno in PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

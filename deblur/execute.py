@@ -12,7 +12,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from deblur.clusters import places_of, too_small
-from deblur.errors import DeblurError, TransientError
+from deblur.errors import DeblurError, may_pass
 from deblur.unit import Task, run_unit
 
 if TYPE_CHECKING:
@@ -233,9 +233,9 @@ def _result(future: Any) -> Record | Exception:
 
 
 def _worth_another_try(error: Exception, attempt: int) -> bool:
-    """Not what deblur itself says is wrong, nor what has killed several workers already."""
-    known = isinstance(error, DeblurError) and not isinstance(error, TransientError)
-    return attempt < ATTEMPTS and not known and type(error).__name__ != "KilledWorker"
+    """Not what deblur itself says is wrong (unless storage had a hiccup), nor what has killed several workers already."""
+    known = (isinstance(error, DeblurError) and not may_pass(error)) or type(error).__name__ == "KilledWorker"
+    return attempt < ATTEMPTS and not known
 
 
 def _line(error: BaseException) -> str:

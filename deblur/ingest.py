@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.place import Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
@@ -60,7 +61,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
-        found = [item for r in readers for item in _attempted(Path(path), source, r, job, progress)]
+        found = [item for r in readers for item in _attempted(place(path), source, r, job, progress)]
     errors = [item.error for item in found if item.error]
     if len(errors) == len(found):
         raise errors[0]
@@ -68,7 +69,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
 
 
 def _attempted(
-    path: Path, source: Source, reader: Reader, job: JobConfig, progress: Progress
+    path: Place, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
     name = _name(source, reader)
     try:
@@ -91,7 +92,7 @@ def _unreadable(source: Source, error: OSError) -> ReadError:
 
 
 @contextmanager
-def _undone_on_failure(path: Path) -> Iterator[None]:
+def _undone_on_failure(path: Place) -> Iterator[None]:
     """After a failure an archive that wasn't there before is gone again, and so are the folders made for it.
 
     Only empty folders are removed, so that nobody else's work can be.
@@ -113,11 +114,11 @@ def _undone_on_failure(path: Path) -> Iterator[None]:
 def _ingest(
     archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
-    base, chain, parts = _place(archive, name, source, reader)
+    base, chain, parts, replaced = _place(archive, name, source, reader)
     found = [_known(store) for store in chain]
     for number, part in enumerate(parts, len(chain) + 1):
         sequence = segment_id(archive, base, number) if chain else base
-        told = _continued(archive, base, number, part) if chain else {}
+        told = _continued(archive, base, number, part) if chain else {"replaces": replaced}
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
@@ -143,7 +144,7 @@ def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str
 
 
 @contextmanager
-def _no_empty_folder(path: Path) -> Iterator[None]:
+def _no_empty_folder(path: Place) -> Iterator[None]:
     """The folder of a sequence whose ingest failed goes, unless it holds something."""
     try:
         yield
@@ -269,8 +270,11 @@ def _name(source: Source, reader: Reader) -> str:
 
 def _place(
     archive: Archive, name: str, source: Source, reader: Reader
-) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...]]:
-    """(the sequence that this source is, what the archive has of it, what is new); a changed source is a new one."""
+) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...], str]:
+    """(the sequence that this source is, what the archive has of it, what is new, the sequence that it replaces).
+
+    A changed source is a new sequence, which replaces the one that was made of it before.
+    """
     whole = Part(0, len(reader.frames))
     print_ = fingerprint(reader, _paths(source, reader))
     version, latest = 1, ""
@@ -280,11 +284,11 @@ def _place(
         if not store.source.exists:
             break
         if facts(store)["fingerprint"] == print_:
-            return sequence, (store,), ()
+            return sequence, (store,), (), ""
         version, latest = version + 1, sequence
     if latest:
         chain = segments(archive, latest)
         parts = new_parts(chain, reader)
         if parts is not None:
-            return latest, chain, parts
-    return sequence, (), (whole,)
+            return latest, chain, parts, ""
+    return sequence, (), (whole,), latest

@@ -6,15 +6,14 @@ beside the catalog, so it may be lost: then the stores are asked.
 
 from __future__ import annotations
 
-import json
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur import job as work
@@ -24,10 +23,12 @@ from deblur.crew import Crew as Crew
 from deblur.errors import ConfigError, StoreError
 from deblur.ingest import Progress, silent
 from deblur.outcome import Outcome
+from deblur.place import Place, listed, place
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
 from deblur.store import Archive
 from deblur.store.durable import digest_of, read_json, write_json
+from deblur.store.lease import BEAT, GLANCE, STILL
 from deblur.store.owner import Owner
 from deblur.store.publish import Action
 from deblur.watch import Arrival, arrivals
@@ -141,7 +142,7 @@ def _carried_out(
 
 def _remember(job: JobConfig, batch: Sequence[Arrival], outcomes: list[Outcome]) -> None:
     ids = sorted({outcome.sequence.id for outcome in outcomes if outcome.sequence.id})
-    if not ids or not (Path(job.archive) / "archive.json").exists():
+    if not ids or not (place(job.archive) / "archive.json").is_file():
         return
     archive = Archive.open(job.archive)
     Catalog(archive).update(*(name for name in ids if archive.sequence(name).source.exists))
@@ -161,7 +162,7 @@ class _Memory:
         self._told: dict[str, Any] = {}
         self._job = job
         self._archive = Archive(job.archive)
-        if not (self._archive.path / "archive.json").exists():
+        if not (self._archive.path / "archive.json").is_file():
             self._path = None
             return
         self._path = cache_folder() / f"{Archive.open(job.archive).id}.settled.json"
@@ -220,7 +221,7 @@ def deadline(text: str, *, now: datetime | None = None) -> float | None:
 class Night:
     """The record of one night, in the archive's `nights/`: begun, and ended in one way or another.
 
-    `flow_run`: Prefect's id of it. `owner`: the process that works.
+    `flow_run`: Prefect's id of it. `owner`: the process that works. `beat`: moves while that process lives.
     """
 
     id: str
@@ -230,14 +231,20 @@ class Night:
     state: str = "running"
     ended: float | None = None
     told: dict[str, Any] = field(default_factory=dict)
+    beat: int = 0
 
 
 @contextmanager
-def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
+def recorded(archive: Place, *, flow_run: str = "") -> Iterator[Night]:
     """Keep the record of a night around its work; on an error it says `failed`."""
     stamp = datetime.now().strftime("%Y%m%dT%H%M%S")
     night = Night(f"{stamp}-{uuid.uuid4().hex[:6]}", time.time(), flow_run)
-    _write(archive, night)
+    _write(archive, asdict(night))
+    over = threading.Event()
+    heart = threading.Thread(
+        target=_beat, args=(archive, asdict(night), over), name="deblur-night", daemon=True
+    )
+    heart.start()
     try:
         yield night
         night.state = "done"
@@ -246,23 +253,63 @@ def recorded(archive: Path, *, flow_run: str = "") -> Iterator[Night]:
         night.told |= {"error": f"{type(error).__name__}: {error}"}
         raise
     finally:
+        over.set()
+        heart.join()
         night.ended = time.time()
-        _write(archive, night)
+        _write(archive, asdict(night))
 
 
-def dead_nights(archive: Path) -> list[Night]:
-    """Nights whose process is gone without a word; from now on they are recorded as crashed."""
-    found = []
-    for path in sorted((archive / "nights").glob("[!.]*.json")):
-        night = Night(**json.loads(path.read_text(encoding="utf-8")))
-        if night.ended is None and Owner(**night.owner).is_gone():
-            night.state, night.ended = "crashed", time.time()
-            _write(archive, night)
-            found.append(night)
-    return found
+def _beat(archive: Place, told: dict[str, Any], over: threading.Event) -> None:
+    """Show life, for those on other hosts who can't see this process."""
+    while not over.wait(BEAT):
+        told["beat"] += 1
+        with suppress(StoreError, OSError):  # a full disk, say: the next beat may get through
+            _write(archive, told)
 
 
-def _write(archive: Path, night: Night) -> None:
-    if (archive / "archive.json").exists():  # the first night makes the archive
+def dead_nights(
+    archive: Place,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Night]:
+    """Nights whose process is gone without a word; from now on they are recorded as crashed.
+
+    One of this host is known to be gone; one of another host is watched until it shows life, for a minute at most.
+    """
+    there = [
+        (path, night) for path in listed(archive / "nights", "[!.]*.json") if (night := _open_night(path))
+    ]
+    dead = [night for _, night in there if Owner(**night.owner).is_gone()]
+    watched = {path: night for path, night in there if night not in dead and not _seen_alive(night)}
+    began = clock()
+    while watched and clock() - began < STILL:
+        sleep(GLANCE)
+        watched = {path: night for path, night in watched.items() if _open_night(path) == night}
+    dead += watched.values()
+    for night in dead:
+        night.state, night.ended = "crashed", time.time()
+        _write(archive, asdict(night))
+    return dead
+
+
+def _open_night(path: Place) -> Night | None:
+    """The record of a night that has not ended; None for others, and for what is no such record."""
+    try:
+        night = Night(**read_json(path, what="record of a night"))
+    except (StoreError, TypeError):
+        return None
+    return night if night.ended is None else None
+
+
+def _seen_alive(night: Night) -> bool:
+    """Whether the night's process is one of this host, which would be known to be gone."""
+    owner, here = Owner(**night.owner), Owner.here()
+    known = bool(here.boot and here.namespace and owner.started)
+    return owner == here or (known and replace(owner, pid=0, started="") == replace(here, pid=0, started=""))
+
+
+def _write(archive: Place, told: dict[str, Any]) -> None:
+    if (archive / "archive.json").is_file():  # the first night makes the archive
         (archive / "nights").mkdir(exist_ok=True)
-        write_json(archive / "nights" / f"{night.id}.json", asdict(night))
+        write_json(archive / "nights" / f"{told['id']}.json", told)

@@ -6,9 +6,9 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from deblur.place import Place
 from deblur.plan import STAGES, Plan
 from deblur.store import RunStore, SequenceStore
 from deblur.store.durable import write_json
@@ -175,7 +175,7 @@ def _rate(records: Iterable[Mapping[str, Any]], stage: str) -> tuple[float, floa
     return 60 * len(recent) / seconds, sum(area for *_, area in recent) / seconds
 
 
-def _projected(path: Path) -> dict[str, Any]:
+def _projected(path: Place) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from deblur.errors import StoreError
+from deblur.place import Place
 from deblur.redact import without_secrets
 from deblur.store.durable import canonical, digest_of, sha256_file, write_json
 from deblur.store.run import RunStore
@@ -129,7 +130,7 @@ def write_run_record(
     error: str | None = None,
     command: Sequence[str] | None = None,
     agent: str | None = None,
-) -> Path:
+) -> Place:
     """Write the run's record into its store, before it is published; returns the path.
 
     `given`: the parameters as the user gave them; the resolved ones are those the run was created with;
@@ -224,7 +225,7 @@ def _input(crate: Any, source: SourceStore) -> Any:
     )
 
 
-def _files(crate: Any, folder: Path) -> Iterator[Any]:
+def _files(crate: Any, folder: Place) -> Iterator[Any]:
     about = {
         "parameters.json": "Parameters as given and as resolved",
         "stages.json": "What each stage took: units, seconds, bytes read and written",
@@ -252,15 +253,13 @@ def _survey(crate: Any, digest: str | None) -> list[Any]:
 
 
 def _results(crate: Any, run: RunStore) -> list[Any]:
-    digests = run.ledger().shards()
+    table = run.table()
     found = []
     for name, (grid, dtype, axes) in run.spec.arrays().items():
-        own = {key: value for key, value in digests.items() if key.startswith(f"{name}/c/")}
         shape = " ".join(f"{axis}={extent}" for axis, extent in zip(axes, grid.shape, strict=True))
-        text = f"{dtype} {shape}, {len(own)} shards"
-        found.append(
-            _entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=digest_of(own))
-        )
+        text = f"{dtype} {shape}, {table.count(name)} shards"
+        root = table.root_of(name)
+        found.append(_entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=root))
     about = "One line a unit: region, halo, digests, attempt, host"
     found.append(_entity(crate, "provenance/units/", "Dataset", name="ledger", description=about))
     crate.root_dataset.append_to("hasPart", found)

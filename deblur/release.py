@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from deblur.config import JobConfig
 from deblur.errors import DeblurError
+from deblur.evidence import keep_copy
 from deblur.judge import summarise, waits
 from deblur.origins import origins
 from deblur.outcome import Outcome
@@ -40,9 +41,10 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
     before = store.current()
-    if before == outcome.plan.run:
-        return replace(outcome, published=True)
     try:
+        if before == outcome.plan.run:
+            keep_copy(store, store.run(before))  # of one that was killed before it came to that
+            return replace(outcome, published=True)
         with store.lease().held() as lease:
             done = store.run(outcome.plan.run)
             if not has_record(done):
@@ -52,6 +54,7 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
             waiting = waits(found, summarise(store.run(before)) if before else None, job.publish)
             if not waiting:
                 publish_run(store, done, lease.token or 0, action=action, summary=found.dump())
+            keep_copy(store, done)
     except DeblurError as error:
         return replace(outcome, error=error)
     return replace(outcome, published=not waiting, waiting=waiting)

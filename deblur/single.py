@@ -168,6 +168,6 @@ def _beside(report: Path, sequence: str) -> Path:
 def _deliver(store: SequenceStore, scratch: Path, output: Path, progress: Progress) -> None:
     if output.suffix.lower() == ".zarr":
         output.parent.mkdir(parents=True, exist_ok=True)
-        store.run(str(store.current())).path.rename(output)
+        Path(str(store.run(str(store.current())).path)).rename(output)
     else:
         export_run(scratch, store.id, output, run=None, progress=progress)

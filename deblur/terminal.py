@@ -186,7 +186,8 @@ def _catalog_row(row: SequenceRow | RunRow) -> dict[str, str]:
         return {"sequence": row.sequence, "run": row.id, "state": row.error or row.state, **judged}
     size = f"{row.width}×{row.height}" if row.width else ""
     seen = {"id": row.id, "camera": row.camera, "time": moment(row.time), "frames": str(row.frames)}
-    return {**seen, "size": size, "state": row.error or row.state, **judged}
+    state = f"{row.state}, replaced by {row.replaced}" if row.replaced else row.state
+    return {**seen, "size": size, "state": row.error or state, **judged}
 
 
 def moment(seconds: float) -> str:

@@ -26,6 +26,7 @@ from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
 from deblur.neighbours import BEND, neighbour, vector
+from deblur.place import Place
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import doubt, restore_window
@@ -118,7 +119,7 @@ def forget_peak() -> None:
 
 @lru_cache(maxsize=4)
 def _context(archive: str, sequence: str, run: str) -> Context:
-    store = Archive.open(Path(archive)).sequence(sequence)
+    store = Archive.open(archive).sequence(sequence)
     opened = store.run(run)
     require_class(opened.parameters["numerics"], f"run {opened.id}")
     _require_code(opened)
@@ -330,6 +331,6 @@ def _carry(context: Context, task: Task) -> dict[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _index(folder: Path) -> Index:
+def _index(folder: Place) -> Index:
     """The ledger of an earlier run, which is published and so never changes."""
     return Ledger(folder).index()

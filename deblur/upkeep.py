@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deblur.catalog import Catalog
+from deblur.catalog import Catalog, RunRow, SequenceRow
 from deblur.errors import DeblurError, StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
@@ -14,12 +14,14 @@ from deblur.io import images
 from deblur.io.export import export_frames
 from deblur.io.images import root_of
 from deblur.pace import Pace, at_work, pace
-from deblur.store import Archive, SequenceStore
+from deblur.place import Place
+from deblur.segments import in_order, own_frames, segments
+from deblur.store import Archive, RunStore, SequenceStore
 
 GOING = ("failed", "memory", "cpu")  # columns of what a run took
 
 
-def status(path: str | Path) -> list[dict[str, Any]]:
+def status(path: str | Place) -> list[dict[str, Any]]:
     """A row a run (and one for a sequence without runs), read anew from the stores.
 
     `pace`: how a run gets on (`deblur.pace.Pace`); `worker`: who works on an unfinished one, if anybody does.
@@ -27,26 +29,30 @@ def status(path: str | Path) -> list[dict[str, Any]]:
     archive = Archive.open(path)
     catalog = Catalog(archive)
     catalog.rebuild()
-    runs = catalog.runs()
-    rows: list[dict[str, Any]] = []
-    for sequence in catalog.sequences():
-        common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
-        own = [run for run in runs if run.sequence == sequence.id]
-        if not own:
-            waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
-            blank: dict[str, Any] = dict.fromkeys(("quality", "weight", *GOING), "")
-            rows.append(common | waiting | blank | {"pace": None, "worker": None})
-        for run in own:
-            shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
-            known = not run.error and run.state != "unfinished"
-            figures = {"quality": run.quality, "weight": run.weight}
-            judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
-            store = archive.sequence(sequence.id)
-            going = None if run.error else pace(store.run(run.id))
-            worker = at_work(store) if run.state == "unfinished" else None
-            told = {"pace": going.dump() if going else None, "worker": worker}
-            rows.append(common | shown | judged | _took(going) | told)
-    return rows
+    runs: dict[str, list[RunRow]] = {}
+    for run in catalog.each_run():
+        runs.setdefault(run.sequence, []).append(run)
+    return [
+        row for sequence in catalog.each() for row in _status_of(archive, sequence, runs.get(sequence.id, []))
+    ]
+
+
+def _status_of(archive: Archive, sequence: SequenceRow, runs: list[RunRow]) -> Iterator[dict[str, Any]]:
+    common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
+    if not runs:
+        waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
+        blank: dict[str, Any] = dict.fromkeys(("quality", "weight", *GOING), "")
+        yield common | waiting | blank | {"pace": None, "worker": None}
+    for run in runs:
+        shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
+        known = not run.error and run.state != "unfinished"
+        figures = {"quality": run.quality, "weight": run.weight}
+        judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
+        store = archive.sequence(sequence.id)
+        going = None if run.error else pace(store.run(run.id))
+        worker = at_work(store) if run.state == "unfinished" else None
+        told = {"pace": going.dump() if going else None, "worker": worker}
+        yield common | shown | judged | _took(going) | told
 
 
 def _took(going: Pace | None) -> dict[str, Any]:
@@ -61,33 +67,30 @@ def _took(going: Pace | None) -> dict[str, Any]:
     }
 
 
-def verify_archive(path: str | Path, sequences: tuple[str, ...] = ()) -> list[str]:
+def verify_archive(path: str | Place, sequences: tuple[str, ...] = ()) -> list[str]:
     """Check every shard of every source and run; a line a problem, none when all is well."""
     return [str(damage) for damage in find_damage(Archive.open(path), sequences)]
 
 
-def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
-    """Write a run's frames as files under their original names; returns how many. `run` None takes the published one.
+def export_run(path: str | Place, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
+    """Write a run's frames as files under their original names; returns how many.
 
-    Raises StoreError where there is no such sequence or run.
+    `run` None takes the published one, and with it those of all segments of a source that grew, in the source's order;
+    context frames, which are another segment's, are left out. Raises StoreError where there is no such sequence or run.
     """
-    store = Archive.open(path).sequence(sequence)
+    archive = Archive.open(path)
+    store = archive.sequence(sequence)
     if not store.source.exists:
         raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
-    chosen = run or store.current()
-    if chosen is None:
-        raise StoreError(
-            f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
-        )
-    pixels = store.run(chosen)
-    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
-    last = len(store.source.frames) - trail  # a segment's context frames are another one's
-    frames = store.source.frames[lead:last]
+    chain = segments(archive, sequence) if run is None and "first" not in _told(store) else (store,)
+    runs = [_chosen(part, run) for part in chain]
+    order = in_order(chain) if len(chain) > 1 else [(0, place) for place in own_frames(store)]
+    frames = [chain[number].source.frames[place] for number, place in order]
 
     def stream() -> Iterator[Any]:
-        for t in range(lead, last):
-            yield pixels.read("0", t, t + 1)[0]
-            progress(f"export {sequence}", t + 1 - lead, len(frames))
+        for done, (number, place) in enumerate(order, 1):
+            yield runs[number].read("0", place, place + 1)[0]
+            progress(f"export {sequence}", done, len(order))
 
     export_frames(
         stream(),
@@ -95,7 +98,7 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
         header=store.source.header,
         names=[frame.name for frame in frames],
         times=[frame.time for frame in frames],
-        original=_original(store) if (lead, trail) == (0, 0) else None,
+        original=_original(store) if len(chain) > 1 or len(order) == len(store.source.frames) else None,
     )
     return len(frames)
 
@@ -103,10 +106,24 @@ def export_run(path: str | Path, sequence: str, output: Path, *, run: str | None
 def _original(store: SequenceStore) -> Path | None:
     """The clip or folder that a sequence was read from, if it is still there: what frames don't hold is taken from it."""
     header = store.source.header
-    told = str(header.metadata.get("deblur", {}).get("source", {}).get("path", ""))
+    told = str(_told(store).get("source", {}).get("path", ""))
     if str(header.metadata.get("format", "")).startswith("video"):
         return Path(told) if Path(told).is_file() else None
     try:
         return root_of(told) if told and images.matches(told) else None
     except DeblurError:
         return None
+
+
+def _told(store: SequenceStore) -> dict[str, Any]:
+    told: dict[str, Any] = store.source.header.metadata.get("deblur", {})
+    return told
+
+
+def _chosen(store: SequenceStore, run: str | None) -> RunStore:
+    chosen = run or store.current()
+    if chosen is None:
+        raise StoreError(
+            f"sequence {store.id!r} has no published run: finish one with `deblur run`, or name one with --run"
+        )
+    return store.run(chosen)

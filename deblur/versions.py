@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,9 @@ from numpy.typing import NDArray
 
 from deblur.catalog import Catalog
 from deblur.errors import StoreError
+from deblur.evidence import copies_of, keep_copy
 from deblur.judge import frame_records, summarise
+from deblur.place import files_below
 from deblur.plan import Parameters
 from deblur.provenance import CRATE, flattened, has_record
 from deblur.store import (
@@ -31,7 +30,7 @@ from deblur.store import (
     state_of,
     verify_run,
 )
-from deblur.store.durable import settle_folders
+from deblur.store.durable import copy_tree, remove_tree, write_atomic
 from deblur.tiling import Box, boxes
 
 DAY = 86400.0
@@ -130,6 +129,7 @@ def promote(sequence: SequenceStore, run: RunStore, *, reason: str = "") -> None
     with sequence.lease().held() as lease:
         found = summarise(run).dump()
         publish_run(sequence, run, lease.token or 0, action="promote", reason=reason, summary=found)
+        keep_copy(sequence, run)
     _told(sequence)
 
 
@@ -202,7 +202,7 @@ def prunable(archive: Archive, policy: Policy, *, now: float) -> Iterator[Prunab
             state = states[run.id]
             if state in ("published", "held") or run.id in kept or now - at < policy.older_than:
                 continue
-            yield Prunable(sequence_id, run.id, state, _size(run.path))
+            yield Prunable(sequence_id, run.id, state, sum(size for _, size in files_below(run.path)))
 
 
 def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list[Prunable]:
@@ -221,16 +221,13 @@ def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list
 
 
 def _remove(sequence: SequenceStore, run: RunStore) -> None:
-    """Away from its name in one act, then away from the disk."""
+    """The evidence aside, the run away."""
     kept = sequence.path / "pruned" / run.id
-    shutil.copytree(run.path / "provenance", kept / "provenance", dirs_exist_ok=True)
+    copy_tree(run.path / "provenance", kept / "provenance")
     if has_record(run):
-        shutil.copy2(run.path / CRATE, kept / CRATE)
-    hidden = run.path.with_name(f".{run.path.name}.pruned")
-    shutil.rmtree(hidden, ignore_errors=True)  # of a prune that was killed
-    os.rename(run.path, hidden)
-    settle_folders([hidden.parent, kept])
-    shutil.rmtree(hidden, ignore_errors=True)
+        write_atomic(kept / CRATE, (run.path / CRATE).read_bytes())
+    remove_tree(copies_of(sequence, run.id))  # with them the run would count as lost
+    remove_tree(run.path)
 
 
 def _last_use(sequence: SequenceStore, run: RunStore) -> float:
@@ -243,11 +240,7 @@ def _last_use(sequence: SequenceStore, run: RunStore) -> float:
         elif entry.get("instead_of") == run.id:
             times.append(float(entry["at"]))
     times += [float(record.get("at", 0)) for record in run.ledger().latest()]
-    return max(*times, run.path.stat().st_mtime if len(times) == 1 else 0.0)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return max(*times, (run.path / "zarr.json").stat().st_mtime if len(times) == 1 else 0.0)
 
 
 def _told(sequence: SequenceStore) -> None:

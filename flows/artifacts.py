@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,7 @@ from deblur.outcome import Outcome  # noqa: E402
 from deblur.report import pictures  # noqa: E402
 from deblur.report.compose import write_report  # noqa: E402
 from deblur.store import Archive, RunStore, SequenceStore  # noqa: E402
+from deblur.store.durable import write_atomic  # noqa: E402
 
 log = logging.getLogger("deblur.flows")
 SHOWN = 4  # sequences with pictures
@@ -197,5 +199,7 @@ def _link_report(archive: Archive, store: SequenceStore, run: RunStore) -> None:
     path = archive.path / "reports" / f"{store.id}-{run.id}.html"
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
-        write_report(path, store, run.id)
+        with TemporaryDirectory() as folder:
+            write_report(Path(folder) / path.name, store, run.id)
+            write_atomic(path, (Path(folder) / path.name).read_bytes())
     create_link_artifact(path.resolve().as_uri(), link_text=f"Report of {store.id}", key="deblur-report")

@@ -10,6 +10,10 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from tests.objects import bucket, s3_server
+
+__all__ = ["bucket", "s3_server"]  # fixtures
+
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deblur.outcome import Outcome
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file; `deblur init` writes one.")]
-ArchiveFolder = Annotated[Path, typer.Argument(metavar="ARCHIVE", help="An archive's folder.")]
+ArchiveFolder = Annotated[str, typer.Argument(metavar="ARCHIVE", help="An archive: a folder, s3://bucket/…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Settings = Annotated[
     list[str] | None,

@@ -18,7 +18,8 @@ from deblur.store.publish import (
 )
 from deblur.store.pyramid import halve, levels_for
 from deblur.store.run import QUANTUM, RunSpec, RunStore
-from deblur.store.source import FrameRecord, QuarantinedFrame, SourceStore, SourceWriter
+from deblur.store.source import FrameRecord, QuarantinedFrame, SourceStore
+from deblur.store.sourcewriter import SourceWriter
 from deblur.store.verify import Problem, Sample, verify_run, verify_source
 
 __all__ = [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from deblur.errors import StoreError
+from deblur.place import place
 from deblur.store.archive import SUFFIX, Archive, SequenceStore
 from deblur.store.run import RunStore
 
@@ -13,7 +12,7 @@ FORMS = "write ARCHIVE/SEQUENCE, ARCHIVE/SEQUENCE@RUN, or the path of the run's 
 
 def find_sequence(text: str) -> SequenceStore:
     """The sequence that `ARCHIVE/SEQUENCE` names (or the path of its folder). Raises StoreError."""
-    path = Path(text)
+    path = place(text)
     folder = path.parent.parent if path.parent.name == "sequences" else path.parent
     if not (folder / "archive.json").is_file():
         raise StoreError(f"{text}: {folder} is no archive: {FORMS}")
@@ -29,11 +28,11 @@ def find_run(text: str) -> tuple[SequenceStore, RunStore]:
     The path of a run's store does as well.
     """
     if text.rstrip("/").endswith(SUFFIX):
-        path = Path(text)
+        path = place(text)
         sequence = find_sequence(str(path.resolve().parent.parent))
         return sequence, sequence.run(path.name.removesuffix(SUFFIX))
-    place, _, run = text.partition("@")
-    sequence = find_sequence(place)
+    whole, _, run = text.partition("@")
+    sequence = find_sequence(whole)
     chosen = run or sequence.current()
     if chosen is None:
         raise StoreError(f"sequence {sequence.id} has no published run: {FORMS}")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import Place, place
 from deblur.store import survey
-from deblur.store.durable import read_checked, settle_folders, write_checked
+from deblur.store.durable import (
+    checked,
+    json_bytes,
+    read_checked,
+    read_seen,
+    settle_folders,
+    with_digest,
+    write_new,
+)
 from deblur.store.lease import Lease
 from deblur.store.run import RunSpec, RunStore
 from deblur.store.slug import slug, suffixed
@@ -30,8 +37,8 @@ class Archive:
     """A folder with `archive.json` and `sequences/`. Opening reads one small file; pickled by its path
     only."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path,)
@@ -40,7 +47,7 @@ class Archive:
         return f"Archive({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | Path) -> Archive:
+    def create(cls, path: str | Place) -> Archive:
         """Make an archive, or open the one that is there.
 
         Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
@@ -55,12 +62,15 @@ class Archive:
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        write_checked(archive.path / "archive.json", {"format": FORMAT, "id": str(uuid.uuid4())})
+        write_new(
+            archive.path / "archive.json",
+            json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())})),
+        )
         settle_folders([archive.path, archive.path.parent])
-        return archive
+        return cls.open(path)  # of two who make it at once, one did
 
     @classmethod
-    def open(cls, path: str | Path) -> Archive:
+    def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
         if archive._meta.get("format") != FORMAT or not isinstance(archive._meta.get("id"), str):
@@ -110,13 +120,13 @@ class Archive:
     def _folders(self) -> list[str]:
         try:
             return [
-                entry.name for entry in os.scandir(self.path / "sequences") if not entry.name.startswith(".")
+                entry.name for entry in (self.path / "sequences").iterdir() if not entry.name.startswith(".")
             ]
         except FileNotFoundError:
             return []
 
 
-def _empty(path: Path) -> bool:
+def _empty(path: Place) -> bool:
     """Whether this is what an archive that was never begun may hold: an empty folder for its sequences."""
     return path.name == "sequences" and path.is_dir() and not any(path.iterdir())
 
@@ -124,8 +134,8 @@ def _empty(path: Path) -> bool:
 class SequenceStore:
     """Everything of one sequence: its source, survey, lease, runs and which of them is published."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SequenceStore, (self.path,)
@@ -147,7 +157,7 @@ class SequenceStore:
         return SourceStore(self.path / f"source{SUFFIX}")
 
     @property
-    def survey_path(self) -> Path:
+    def survey_path(self) -> Place:
         return self.path / "survey"
 
     def has_survey(self) -> bool:
@@ -183,7 +193,7 @@ class SequenceStore:
         names = (path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
         return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
 
-    def run_path(self, run_id: str) -> Path:
+    def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} can't name a run: use letters, digits, dot, dash, underscore")
         return self.path / "runs" / f"{run_id}{SUFFIX}"
@@ -203,14 +213,17 @@ class SequenceStore:
 
     def current(self) -> str | None:
         """The id of the published run, if any."""
-        run = self.publication().get("run")
+        run = self.publication()[0].get("run")
         return None if run is None else str(run)
 
-    def publication(self) -> dict[str, Any]:
-        """Which run is published, since which lease, and what came before; empty where none ever was."""
+    def publication(self) -> tuple[dict[str, Any], str]:
+        """Which run is published, since which lease, and what came before, and the version of that (see
+        `durable.write_seen`); empty where none ever was."""
         path = self.path / "current.json"
-        keys = ("run", "token", "history")
-        return read_checked(path, what="publication", keys=keys) if path.exists() else {}
+        value, seen = read_seen(path, what="publication")
+        return checked(
+            value, path, what="publication", keys=("run", "token", "history")
+        ) if value else value, seen
 
     def lease(self) -> Lease:
         """The right to work on this sequence; `acquire` it."""

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, StoreError
-from deblur.store.durable import settle, settle_folders, store_error
-from deblur.store.shards import Grid, Index, Region, key_of, missing_chunks
+from deblur.place import ObjectPlace, Place, told
+from deblur.store import zarrs
+from deblur.store.durable import settle, settle_folders
+from deblur.store.shards import (
+    Grid,
+    Index,
+    Region,
+    absent_chunks,
+    key_of,
+    missing_chunks,
+    parse_table,
+    table_size,
+)
 
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
 SETTINGS = {
@@ -47,25 +59,37 @@ def codecs() -> tuple[Any, ...]:
     return BloscCodec(**COMPRESSION), Crc32cCodec()
 
 
-def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
+def create_group(path: Place, attributes: Mapping[str, Any]) -> None:
     """A new Zarr v3 group at `path` with these attributes; replaces the metadata of an earlier one."""
     import zarr
     from zarr.storage import LocalStore
 
-    with zarr_settings():
-        zarr.create_group(LocalStore(path), zarr_format=3, attributes=dict(attributes), overwrite=False)
+    with zarr_settings(), _metadata(path, "zarr.json") as folder:
+        zarr.create_group(LocalStore(folder), zarr_format=3, attributes=dict(attributes), overwrite=False)
+
+
+@contextmanager
+def _metadata(path: Place, name: str) -> Iterator[Path]:
+    """Where Zarr may write metadata for `path`. To an object store only the file `name` of it goes: Zarr would write
+    the parents' too, and with that of a group the group is there."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="deblur-") as folder:
+        yield Path(folder)
+        (path / name).write_bytes((Path(folder) / name).read_bytes())
 
 
 def create_array(
-    path: Path, name: str, grid: Grid, dtype: str, *, names: tuple[str, ...], attributes: Mapping[str, Any]
+    path: Place, name: str, grid: Grid, dtype: str, *, names: tuple[str, ...], attributes: Mapping[str, Any]
 ) -> None:
     """A new sharded array `name` (with its parent groups) below the group at `path`."""
     import zarr
     from zarr.storage import LocalStore
 
-    with zarr_settings():
+    with zarr_settings(), _metadata(path, f"{name}/zarr.json") as folder:
         zarr.create_array(
-            LocalStore(path),
+            LocalStore(folder),
             name=name,
             shape=grid.shape,
             dtype=dtype,
@@ -85,8 +109,8 @@ class ShardedArray:
     Opened when first used; remembers its path only when it is pickled.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = Path(path), name
+    def __init__(self, path: Place, name: str) -> None:
+        self.path, self.name = path, name
         self._grid: Grid | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -98,23 +122,22 @@ class ShardedArray:
     @cached_property
     def array(self) -> Any:
         """The Zarr array, to read. Raises StoreError where it is missing, damaged, or not sharded."""
-        from zarr.storage import LocalStore
-
-        return self._open(LocalStore(self.path, read_only=True), mode="r")
+        return self._open(*zarrs.shards_in(self.path, self.name), mode="r")
 
     @cached_property
     def _blank(self) -> Any:
         """The Zarr array, to write whole shards into."""
-        return self._open(_blank_store()(self.path), mode="r+")
+        return self._open(*zarrs.blank(self.path, self.name), mode="r+")
 
-    def _open(self, store: Any, *, mode: str) -> Any:
+    def _open(self, store: Any, path: str, *, mode: str) -> Any:
         import zarr
 
         if not (self.path / self.name / "zarr.json").is_file():
             raise StoreError(f"no array {self.name!r} in {self.path}: the store is incomplete")
         with zarr_settings():
             try:
-                array = zarr.open_array(store, path=self.name, mode=mode, zarr_format=3)
+                with told(self.path):
+                    array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
             except Exception as error:  # damaged metadata may break Zarr in any way
                 raise StoreError(
                     f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
@@ -143,32 +166,54 @@ class ShardedArray:
         self._require(region, data)
         with zarr_settings():
             try:
-                self._blank[_slices(region)] = data
+                with told(self.path):
+                    self._target()[_slices(region)] = data
             except (OSError, RuntimeError, ValueError) as error:
-                raise store_error(
-                    f"can't write {self.name!r} in {self.path}: {_line(error)}", error
-                ) from None
+                raise StoreError(f"can't write {self.name!r} in {self.path}: {_line(error)}") from None
+        return self._settled(self.path, region) if isinstance(self.path, Path) else self._put(region)
+
+    def _target(self) -> Any:
+        if isinstance(self.path, ObjectPlace):
+            self._blank.store_path.store.tail = table_size(self.grid)
+        return self._blank
+
+    def _put(self, region: Region) -> dict[str, str]:
+        """The digests of shards that were put into an object store, where they are durable by that."""
+        made = self._blank.store_path.store.made
+        digests: dict[str, str] = {}
+        for index in self.grid.touched(region):
+            key = key_of(self.name, index)
+            digests[key], tail = made.pop(key)
+            if absent_chunks(parse_table(tail, key, self.grid), self.grid, index):
+                raise StoreError(f"shard {key} of {self.path} lacks chunks: it was not written whole")
+        return digests
+
+    def _settled(self, path: Path, region: Region) -> dict[str, str]:
+        """The digests of shards that were written to a disk, once they are there."""
         digests: dict[str, str] = {}
         folders: set[Path] = set()
         for index in self.grid.touched(region):
             key = key_of(self.name, index)
-            digests[key] = settle(self.path / key)
-            folders.update(_folders(self.path / self.name, self.path / key))
+            digests[key] = settle(path / key)
+            folders.update(_folders(path / self.name, path / key))
             self._require_complete(key, index)
         settle_folders(folders)
         return digests
 
     def read(self, region: Region) -> NDArray[Any]:
         """Any region. Raises StoreError where a shard of it is missing (Zarr would read zeros) or damaged."""
-        for index in self.grid.touched(region):
-            self._require_complete(key_of(self.name, index), index)
+        if isinstance(self.path, ObjectPlace):  # there they are looked at as they are read
+            self._announce(region)
+        else:
+            for index in self.grid.touched(region):
+                self._require_complete(key_of(self.name, index), index)
         with zarr_settings():
             try:
-                return np.asarray(self.array[_slices(region)])
+                with told(self.path):
+                    return np.asarray(self.array[_slices(region)])
             except (OSError, RuntimeError, ValueError) as error:
-                raise store_error(
-                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run",
-                    error,
+                raise StoreError(
+                    f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
                 ) from None
 
     def complete(self, region: Region) -> bool:
@@ -179,6 +224,11 @@ class ShardedArray:
         except StoreError:
             return False
         return True
+
+    def _announce(self, region: Region) -> None:
+        store = self.array.store_path.store
+        store.grid = self.grid
+        store.expect({index: self.grid.chunks(index, region) for index in self.grid.touched(region)})
 
     def _require_complete(self, key: str, index: Index) -> None:
         """Refuse a shard that isn't there or lacks chunks: Zarr would read zeros, from an empty file too."""
@@ -193,29 +243,6 @@ class ShardedArray:
             raise ArrayError(
                 f"{self.name!r} wants {self.dtype} of shape {shape} here, got {data.dtype} of {data.shape}"
             )
-
-
-@cache
-def _blank_store() -> Any:
-    """A local store in which no shard exists yet.
-
-    Zarr merges even a whole shard with the old one: it would read that first, and a damaged one could never
-    be replaced.
-    """
-    from zarr.storage import LocalStore
-
-    class BlankStore(LocalStore):  # type: ignore[misc]  # zarr is untyped here
-        async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
-            return None if _is_shard(key) else await super().get(key, *args, **kwargs)
-
-        def get_sync(self, key: str, *args: Any, **kwargs: Any) -> Any:
-            return None if _is_shard(key) else super().get_sync(key, *args, **kwargs)
-
-    return BlankStore
-
-
-def _is_shard(key: str) -> bool:
-    return "c" in key.split("/")[:-1]
 
 
 def _slices(region: Region) -> tuple[slice, ...]:

@@ -1,32 +1,26 @@
-"""Files that survive a crash: a thing is under its final name only when all of it is on the disk."""
+"""Files that survive a crash: a thing is under its final name only when all of it is on the disk.
+
+In an object store a PUT is one act and durable, but nothing can be renamed: there a folder comes to be by the object
+that makes it one, its `zarr.json`, which is written last and only where none is.
+"""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deblur.errors import StoreError, TransientError
+from deblur.errors import StoreError
+from deblur.place import ObjectPlace, Place, below, files_below
 
-# What a network, a server or a cable may recover from by itself. A full disk or a missing right does not.
-HICCUPS = {
-    getattr(errno, name, None)
-    for name in (
-        *("EIO", "EAGAIN", "EINTR", "EBUSY", "ESTALE", "EREMOTEIO", "ETIMEDOUT", "ECONNRESET"),
-        *("ECONNABORTED", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN", "EHOSTUNREACH"),
-    )
-} - {None}
-
-
-def store_error(message: str, cause: BaseException) -> StoreError:
-    """The error to raise for one of the system's: a TransientError where trying again may help."""
-    return (TransientError if getattr(cause, "errno", None) in HICCUPS else StoreError)(message)
+GROUP = "zarr.json"  # what makes a folder a Zarr group
 
 
 def canonical(value: object) -> str:
@@ -50,9 +44,14 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Place) -> str:
     """The sha256 of a file's bytes. Raises StoreError where there is no such file."""
     try:
+        if isinstance(path, ObjectPlace):
+            total = hashlib.sha256()
+            for block in path.blocks():
+                total.update(block)
+            return total.hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -66,16 +65,14 @@ def settle(path: Path) -> str:
             os.fsync(file.fileno())
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise store_error(
-            f"can't settle {path}: {error.strerror}; is the disk full or gone?", error
-        ) from None
+        raise StoreError(f"can't settle {path}: {error.strerror}; is the disk full or gone?") from None
 
 
-def settle_folders(folders: Iterable[Path]) -> None:
+def settle_folders(folders: Iterable[Place]) -> None:
     """Force the names in these folders to the disk: without it a crash can lose a file that was synced."""
     if os.name == "nt":
         return  # folders can't be opened there; NTFS journals names itself
-    for folder in sorted(set(folders)):
+    for folder in sorted({folder for folder in folders if isinstance(folder, Path)}):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -95,8 +92,89 @@ def settle_tree(root: Path) -> None:
     settle_folders(folders)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+@contextmanager
+def appearing(path: Place) -> Iterator[Path]:
+    """A folder of this machine to fill; at the end of the block it is at `path`, whole or not at all.
+
+    Raises FileExistsError (or another OSError) where something is there.
+    """
+    with _staging(path) as folder:
+        yield folder
+        settle_tree(folder)
+        _appear(folder, path)
+
+
+@contextmanager
+def replacing(path: Place) -> Iterator[Path]:
+    """The same in the place of what is there. A crash in between leaves nothing there."""
+    with _staging(path) as folder:
+        yield folder
+        settle_tree(folder)
+        remove_tree(path)
+        _appear(folder, path)
+
+
+@contextmanager
+def _staging(path: Place) -> Iterator[Path]:
+    if isinstance(path, ObjectPlace):
+        with tempfile.TemporaryDirectory(prefix="deblur-") as scratch:
+            yield Path(scratch)
+        return
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.staging")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _appear(folder: Path, path: Place) -> None:
+    if isinstance(path, ObjectPlace):
+        if (path / GROUP).is_file():
+            raise FileExistsError(17, "exists already", str(path))
+        path.delete_tree()  # of a creation or a removal that was killed
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder).as_posix()
+            if file.is_file() and name != GROUP:
+                (path / name).write_bytes(file.read_bytes())
+        if not (path / GROUP).create((folder / GROUP).read_bytes()):
+            raise FileExistsError(17, "exists already", str(path))
+    else:
+        os.rename(folder, path)
+        settle_folders([path.parent, path.parent.parent])  # its parent may be new as well
+
+
+def remove_tree(path: Place) -> None:
+    """Remove a folder: away from its name in one act, then away from the disk. Harmless where there is none."""
+    if isinstance(path, ObjectPlace):
+        path.delete_tree()
+        return
+    hidden = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a removal that was killed
+    if path.exists():
+        os.rename(path, hidden)
+        settle_folders([path.parent])
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def move_tree(source: Place, target: Place) -> None:
+    """Put a folder in the place of another. A crash in between leaves none there, and the source as it was."""
+    remove_tree(target)
+    if isinstance(source, ObjectPlace):
+        files = sorted((file for file, _ in source.walk()), key=lambda file: file == source / GROUP)
+        for file in files:  # what makes it a folder comes last
+            (target / below(file, source)).write_bytes(file.read_bytes())
+        remove_tree(source)
+    else:
+        os.rename(source, str(target))
+        settle_folders([target.parent])
+
+
+def write_atomic(path: Place, data: bytes) -> None:
     """Replace a file as one act: readers see the old bytes or the new ones, also across a crash."""
+    if isinstance(path, ObjectPlace):
+        path.write_bytes(data)
+        return
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with beside.open("wb") as file:
@@ -106,17 +184,38 @@ def write_atomic(path: Path, data: bytes) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise store_error(
-            f"can't write {path}: {error.strerror}; check the space and the rights there", error
+        raise StoreError(
+            f"can't write {path}: {error.strerror}; check the space and the rights there"
         ) from None
     settle_folders([path.parent])
 
 
-def copy_file(source: Path, target: Path, digest: str) -> None:
+def write_new(path: Place, data: bytes) -> bool:
+    """Write a small file that wasn't there, as one act; False where it was. Of several who try at once one succeeds.
+
+    By `link`, which fails where the name exists, on NFS too; in an object store by a create-only PUT.
+    """
+    if isinstance(path, ObjectPlace):
+        return path.create(data)
+    beside = path.with_name(f".{uuid.uuid4().hex}.partial")
+    beside.write_bytes(data)
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink()
+    return True
+
+
+def copy_file(source: Place, target: Place, digest: str) -> None:
     """Copy a file whose sha256 is known: under its name only when all of it is there and right.
 
     Raises StoreError where the source is not what the digest says.
     """
+    if isinstance(source, ObjectPlace) or isinstance(target, ObjectPlace):
+        _transfer(source, target, digest)
+        return
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,28 +224,81 @@ def copy_file(source: Path, target: Path, digest: str) -> None:
             raise StoreError(f"{source} is not what was written there: run `deblur verify` on that run")
         beside.replace(target)
     except OSError as error:
-        raise store_error(f"can't copy {source} to {target}: {error.strerror}", error) from None
+        raise StoreError(f"can't copy {source} to {target}: {error.strerror}") from None
     finally:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file as one act; readable by people, keys sorted."""
-    canonical(value)  # refuses what JSON can't hold
-    write_atomic(path, (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode())
+def copy_tree(source: Place, target: Place) -> None:
+    """Copy every (small) file below a folder."""
+    for file, _ in files_below(source):
+        at = target / below(file, source)
+        at.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(at, file.read_bytes())
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
+def _transfer(source: Place, target: Place, digest: str) -> None:
+    """The bytes that were hashed are those that are written: the store's own copy could be of others."""
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise StoreError(f"can't copy {source} to {target}: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise StoreError(f"{source} is not what was written there: run `deblur verify` on that run")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, data)
+
+
+def json_bytes(value: object) -> bytes:
+    """JSON that people can read, keys sorted. Raises StoreError for what JSON can't hold."""
+    canonical(value)
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def write_json(path: Place, value: object) -> None:
+    """Replace a JSON file as one act."""
+    write_atomic(path, json_bytes(value))
+
+
+def read_json(path: Place, *, what: str) -> dict[str, Any]:
     """A JSON object from a file; StoreError in one line where it is missing or damaged.
 
     `what` names the thing to the reader of that line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_bytes(), path, what)
     except FileNotFoundError:
         raise StoreError(f"no {what} at {path}: check the path") from None
     except OSError as error:
         raise StoreError(f"can't read the {what} at {path}: {error.strerror}") from None
+
+
+def read_seen(path: Place, *, what: str) -> tuple[dict[str, Any], str]:
+    """The same, and what `write_seen` wants to know of it; ({}, "") where there is nothing yet."""
+    if not isinstance(path, ObjectPlace):
+        return (read_json(path, what=what) if path.exists() else {}), ""
+    try:
+        data, version = path.read_version()
+    except FileNotFoundError:
+        return {}, ""
+    return _parsed(data, path, what), version
+
+
+def write_seen(path: Place, value: object, seen: str) -> bool:
+    """Replace a JSON file that is still as it was `seen`; False where somebody changed it meanwhile.
+
+    An object store makes sure of that; on a disk the caller's lease does.
+    """
+    data = json_bytes(value)
+    if isinstance(path, ObjectPlace):
+        return path.replace_if(seen, data) if seen else path.create(data)
+    write_atomic(path, data)
+    return True
+
+
+def _parsed(data: bytes, path: Place, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data.decode())
     except ValueError:
         raise StoreError(f"the {what} at {path} is damaged: restore it from a copy") from None
     if not isinstance(value, dict):
@@ -154,18 +306,21 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
     return value
 
 
-def write_checked(path: Path, value: Mapping[str, Any]) -> None:
+def write_checked(path: Place, value: Mapping[str, Any]) -> None:
     """The same with a digest of the value in it, so that `read_checked` sees any damage."""
     write_json(path, with_digest(value))
 
 
-def read_checked(path: Path, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
+def read_checked(path: Place, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
     """What `write_checked` wrote; StoreError where it isn't that any more. `keys`: all that there may be."""
-    value = read_json(path, what=what)
+    return checked(read_json(path, what=what), path, what=what, keys=keys)
+
+
+def checked(value: dict[str, Any], path: Place, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
+    """A value without the digest in it; StoreError where it isn't the one that was written."""
     if not is_intact(value, keys=keys):
         raise StoreError(f"the {what} at {path} is damaged: restore it from a copy")
-    value.pop("sha256", None)
-    return value
+    return {key: part for key, part in value.items() if key != "sha256"}
 
 
 def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,27 +4,24 @@
 compare wall clocks: a lease is dead when its counter stood still for 60 s on the observer's own monotonic
 clock, or at once when its process is known to be gone.
 
-A token is taken by creating its claim file, which only one process can (`link` fails where the name exists,
-on NFS too). Whoever has the highest claim is the owner, whatever lease.json says; so a stale owner that wakes
-up late can disturb nothing but a heartbeat.
+A token is taken by creating its claim file, which only one process can (see `write_new`). Whoever has the highest claim
+is the owner, whatever lease.json says; so a stale owner that wakes up late can disturb nothing but a heartbeat.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from deblur.errors import LeaseError, StoreError
-from deblur.store.durable import canonical, settle_folders, write_json
+from deblur.place import Place, place
+from deblur.store.durable import canonical, settle_folders, write_json, write_new
 from deblur.store.owner import Owner
 
 STILL = 60.0  #: seconds without a heartbeat after which an owner is dead
@@ -40,13 +37,13 @@ class Lease:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Place,
         *,
         owner: Owner | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self.path = self.folder / "lease.json"
         self.token: int | None = None  #: the fencing token, while held
         self._owner = owner or Owner.here()
@@ -124,14 +121,8 @@ class Lease:
 
     def _claim(self, token: int) -> bool:
         """Try to become owner number `token`."""
-        beside = self.folder / f".lease.{uuid.uuid4().hex}.partial"
-        beside.write_text(canonical(asdict(self._owner)), encoding="utf-8")
-        try:
-            os.link(beside, _claim_path(self.folder, token))
-        except FileExistsError:
+        if not write_new(_claim_path(self.folder, token), canonical(asdict(self._owner)).encode()):
             return False
-        finally:
-            beside.unlink()
         if highest_claim(self.folder) != token:  # ours was an old number, freed by a later owner
             _claim_path(self.folder, token).unlink(missing_ok=True)
             return False
@@ -147,9 +138,7 @@ class Lease:
     def _sweep(self) -> None:
         """Remove what owners and claimants that were killed in the middle of a write left in the folder."""
         for path in self.folder.glob(".*.partial"):
-            claim = re.fullmatch(
-                r"\.lease\.[0-9a-f]+\.partial", path.name
-            )  # of somebody who may be claiming now
+            claim = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)  # of somebody who may be claiming now
             if not claim or _gone(_fields(_text(path))):
                 path.unlink(missing_ok=True)
 
@@ -172,12 +161,12 @@ class Lease:
         return owner is None or _gone(owner)
 
 
-def highest_claim(folder: Path) -> int:
+def highest_claim(folder: Place) -> int:
     """The token of the present or last owner; 0 where there never was one."""
     return max((int(path.name.rpartition("-")[2]) for path in folder.glob(".lease-*")), default=0)
 
 
-def check_token(folder: Path, token: int) -> None:
+def check_token(folder: Place, token: int) -> None:
     """Raise LeaseError unless `token` is the newest one given out for the sequence in `folder`."""
     newest = highest_claim(folder)
     if token != newest:
@@ -187,11 +176,11 @@ def check_token(folder: Path, token: int) -> None:
         )
 
 
-def _claim_path(folder: Path, token: int) -> Path:
+def _claim_path(folder: Place, token: int) -> Place:
     return folder / f".lease-{token:012d}"
 
 
-def _text(path: Path) -> str:
+def _text(path: Place) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

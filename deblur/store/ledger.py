@@ -1,7 +1,8 @@
 """What has been done: one JSON line a finished unit, appended after its data is on the disk.
 
 Each process appends to a segment of its own, so nothing is ever written by two. A line that was torn by a
-crash is skipped: its unit is simply done again.
+crash is skipped: its unit is simply done again. In an object store, where nothing can be appended to, a segment is put
+anew with every line until it is full, and then another begins.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError, TransientError
-from deblur.store.durable import canonical, settle_folders, store_error
+from deblur.errors import StoreError, may_pass
+from deblur.place import ObjectPlace, Place, listed, place
+from deblur.store.durable import canonical, settle_folders
 
 logger = logging.getLogger("deblur.store")
 DONE = "done"
 TICK = 1e-6  # seconds between records of a clock that was set back
 ATTEMPTS = 3  # to write a line, where the storage hiccups
 SEGMENT = 40  # bits of an offset into a segment
+FULL = 1 << 18  #: bytes of a segment in an object store, after which another begins
 
 
 class Ledger:
@@ -37,15 +39,18 @@ class Ledger:
     says otherwise."""
 
     def __init__(
-        self, folder: str | Path, *, writer: str | None = None, clock: Callable[[], float] = time.time
+        self, folder: str | Place, *, writer: str | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         if writer is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", writer):
             raise StoreError(
                 f"{writer!r} can't name a ledger segment: use letters, digits, dot, dash, underscore"
             )
-        self.folder = Path(folder)
+        self.folder = place(folder)
         self._writer = writer
         self._clock, self._latest = clock, 0.0
+        self._begun: tuple[ObjectPlace, bytes] | None = (
+            None  # the segment that is not full, and what is in it
+        )
 
     @property
     def writer(self) -> str:
@@ -69,8 +74,8 @@ class Ledger:
         for tried in range(1, ATTEMPTS + 1):
             try:
                 return self._add(line)
-            except TransientError:  # a line that got there twice does no harm
-                if tried == ATTEMPTS:
+            except StoreError as error:  # a line that got there twice does no harm
+                if tried == ATTEMPTS or not may_pass(error):
                     raise
 
     def _now(self) -> float:
@@ -81,6 +86,9 @@ class Ledger:
         return self._latest
 
     def _add(self, line: bytes) -> None:
+        if isinstance(self.folder, ObjectPlace):
+            self._put(self.folder, line)
+            return
         path = self.folder / f"{self.writer}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,16 +101,29 @@ class Ledger:
                 settle_folders([self.folder])
         except OSError as error:
             reason = f"can't write the ledger {path}: {error.strerror}; is the disk full?"
-            raise store_error(reason, error) from None
+            raise StoreError(reason) from None
+
+    def _put(self, folder: ObjectPlace, line: bytes) -> None:
+        if self._begun is None or len(self._begun[1]) >= FULL:
+            self._begun = self._next_segment(folder), b""
+        path, data = self._begun
+        path.write_bytes(data + line)
+        self._begun = path, data + line
+
+    def _next_segment(self, folder: ObjectPlace) -> ObjectPlace:
+        """After those that this writer has filled; a writer of that name that ended left its last as it is."""
+        mine = re.compile(re.escape(self.writer) + r"\.(\d{6})\.jsonl")
+        numbers = [int(found[1]) for path in folder.iterdir() if (found := mine.fullmatch(path.name))]
+        return folder / f"{self.writer}.{max(numbers, default=0) + 1:06d}.jsonl"
 
     def read_all(self) -> Iterator[dict[str, Any]]:
         """Every whole record, segment by segment, in the order written; torn lines are left out."""
         for _, _, record in self._placed():
             yield record
 
-    def _placed(self) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    def _placed(self) -> Iterator[tuple[Place, int, dict[str, Any]]]:
         """Every whole record with its segment and where in it its line begins."""
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in listed(self.folder, "*.jsonl"):
             at = 0
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -144,8 +165,8 @@ class Index:
     3e-8, and then the run can't be published, because a shard of it is in no record.
     """
 
-    def __init__(self, placed: Iterator[tuple[Path, int, dict[str, Any]]]) -> None:
-        self._paths: list[Path] = []
+    def __init__(self, placed: Iterator[tuple[Place, int, dict[str, Any]]]) -> None:
+        self._paths: list[Place] = []
         names, ages, places = array("Q"), array("d"), array("q")
         for path, at, record in placed:
             if not self._paths or self._paths[-1] != path:
@@ -167,7 +188,7 @@ class Index:
     def __contains__(self, key: str) -> bool:
         return self.place(key) is not None
 
-    def place(self, key: str) -> tuple[Path, int] | None:
+    def place(self, key: str) -> tuple[Place, int] | None:
         """The segment of a unit's record and the offset of its line; None for a unit that is not done."""
         short = np.uint64(_short(key))
         at = int(np.searchsorted(self._keys, short))

@@ -7,9 +7,6 @@ does not count, whatever files there are. A published run is sealed: nothing wri
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import PlanError, StoreError
+from deblur.place import ObjectPlace, Place, files_below, listed, place
 from deblur.store import ome
 from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
+    appearing,
     canonical,
     copy_file,
     read_checked,
     read_json,
     settle_folders,
-    settle_tree,
     sha256_file,
 )
 from deblur.store.ledger import Ledger
@@ -111,8 +109,8 @@ class RunSpec:
 class RunStore:
     """One run. Opening costs nothing until something is read or written; pickled by its path only."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
         self._arrays: dict[str, ShardedArray] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,27 +120,21 @@ class RunStore:
         return f"RunStore({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | Path, spec: RunSpec) -> RunStore:
+    def create(cls, path: str | Place, spec: RunSpec) -> RunStore:
         """Make the store, or open the one that is there if it was made for the same spec (a resumed run).
 
         Raises StoreError where another run has that name.
         """
         run = cls(path)
-        if run.path.exists():
+        if run.exists:
             if canonical(_as_json(run.spec)) != canonical(_as_json(spec)):
                 raise StoreError(f"{run.path} holds a run with other parameters: choose another run name")
             return run
-        staging = run.path.with_name(f".{run.path.name}.{uuid.uuid4().hex[:12]}.staging")
-        staging.mkdir(parents=True)
         try:
-            _lay_out(staging, spec)
-            settle_tree(staging)
-            os.rename(staging, run.path)
+            with appearing(run.path) as folder:
+                _lay_out(folder, spec, name=spec.name or run.path.name)
         except OSError:
-            return cls.create(path, spec) if run.path.exists() else _refuse(run.path)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        settle_folders([run.path.parent, run.path.parent.parent])
+            return cls.create(path, spec) if run.exists else _refuse(run.path)
         return run
 
     @property
@@ -180,18 +172,19 @@ class RunStore:
         """What was fixed when this run was published: digest, at, summary, files ({name: sha256})."""
         return read_checked(self.path / SEAL, what="seal", keys=("digest", "at", "summary", "files"))
 
-    def documents(self) -> list[Path]:
+    def documents(self) -> list[Place]:
         """Every file of a finished run but its shards and the seal: metadata, ledger, record."""
-        groups = {Path(), *(Path(name) for name in self.spec.arrays())}
-        groups |= {group.parent for group in groups}
-        told = [self.path / group / "zarr.json" for group in sorted(groups)]
-        told += [
-            path for path in sorted(self.path.glob("[!.]*.json")) if path.name not in ("zarr.json", SEAL)
+        groups = {part for name in self.spec.arrays() for part in (name, name.rpartition("/")[0])} | {""}
+        found = [
+            self.path / group / "zarr.json" if group else self.path / "zarr.json" for group in sorted(groups)
         ]
-        return told + sorted(path for path in self.path.glob("provenance/**/[!.]*") if path.is_file())
+        found += [path for path in listed(self.path, "[!.]*.json") if path.name not in ("zarr.json", SEAL)]
+        return found + [
+            path for path, _ in files_below(self.path / "provenance") if not path.name.startswith(".")
+        ]
 
     @property
-    def units_folder(self) -> Path:
+    def units_folder(self) -> Place:
         return self.path / "provenance" / "units"
 
     def ledger(self, writer: str | None = None) -> Ledger:
@@ -231,14 +224,16 @@ class RunStore:
         array = self.array(array_name)
         height, width = array.grid.shape[-2:]
         region = array.grid.region(t0, t1, box or Box(0, height, 0, width))
-        known = self.ledger().shards()
-        keys = [key_of(array_name, index) for index in array.grid.touched(region)]
-        absent = [key for key in keys if key not in known]
+        known = self.table()
+        found = {
+            key_of(array_name, index): known.digest(array_name, index) for index in array.grid.touched(region)
+        }
+        absent = [key for key, digest in found.items() if digest is None]
         if absent:
             raise StoreError(
                 f"shard {absent[0]} of run {self.id} is not in its ledger: that unit has not finished"
             )
-        return {key: known[key] for key in keys}
+        return {key: digest for key, digest in found.items() if digest is not None}
 
     def copy_shards(self, parent: RunStore, shards: Mapping[str, str]) -> dict[str, str]:
         """Take over shards of another run, {key: sha256}, as they are; returns the same once they are on the
@@ -306,15 +301,17 @@ class RunStore:
 
     def sweep(self) -> int:
         """Remove the half-written files of killed writers; only while holding the sequence's lease."""
+        if isinstance(self.path, ObjectPlace):
+            return 0  # there a PUT is whole or not there
         partials = list(self.path.rglob("*.partial"))
         for path in partials:
             path.unlink(missing_ok=True)
         return len(partials)
 
 
-def _lay_out(path: Path, spec: RunSpec) -> None:
+def _lay_out(path: Path, spec: RunSpec, *, name: str) -> None:
     image = ome.multiscale(
-        name=spec.name or path.name,
+        name=name,
         paths=[str(level) for level in range(spec.levels)],
         channels=spec.channels or tuple(str(c) for c in range(spec.shape[1])),
         dtype=spec.dtype,
@@ -323,10 +320,10 @@ def _lay_out(path: Path, spec: RunSpec) -> None:
         pixel_size=spec.pixel_size,
     )
     create_group(path, {"ome": image, "deblur": {"format": FORMAT, "spec": _as_json(spec)}})
-    for group in sorted({name.split("/")[0] for name in spec.arrays() if "/" in name}):
+    for group in sorted({array.split("/")[0] for array in spec.arrays() if "/" in array}):
         create_group(path / group, {})
-    for name, (grid, dtype, axes) in spec.arrays().items():
-        create_array(path, name, grid, dtype, names=axes, attributes=_about(name))
+    for array, (grid, dtype, axes) in spec.arrays().items():
+        create_array(path, array, grid, dtype, names=axes, attributes=_about(array))
     (path / "provenance" / "units").mkdir(parents=True)
 
 
@@ -351,5 +348,5 @@ def _spec_from(fields: Mapping[str, Any]) -> RunSpec:
     return RunSpec(**{**fields, **tuples, "pixel_size": tuple(size) if size else None})
 
 
-def _refuse(path: Path) -> RunStore:
+def _refuse(path: Place) -> RunStore:
     raise StoreError(f"can't create run {path}: check the space and the rights there")

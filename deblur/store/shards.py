@@ -6,12 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import PlanError, StoreError
+from deblur.place import Place, read_tail
 from deblur.tiling import Box
 
 Region = tuple[tuple[int, int], ...]  #: half-open range along every axis
@@ -75,6 +75,13 @@ class Grid:
             place = place * count + i
         return place
 
+    def chunks(self, index: Index, region: Region) -> tuple[slice, ...]:
+        """The slices of a shard's chunk index that hold any pixel of a region."""
+        return tuple(
+            slice(max(0, a - i * s) // c, -(-min(s, b - i * s) // c))
+            for (a, b), i, s, c in zip(region, index, self.shard, self.chunk, strict=True)
+        )
+
     def present(self, index: Index) -> tuple[slice, ...]:
         """The slices of a shard's chunk index that lie within the array."""
         return tuple(
@@ -107,29 +114,41 @@ def index_of(key: str) -> tuple[str, Index]:
         ) from None
 
 
-def chunk_table(path: Path, grid: Grid) -> NDArray[np.uint64]:
+def table_size(grid: Grid) -> int:
+    """Bytes at the end of a shard that are its own index, the checksum included."""
+    return 16 * math.prod(grid.chunks_per_shard) + 4
+
+
+def chunk_table(path: Place, grid: Grid) -> NDArray[np.uint64]:
     """A shard's own index: (offset, length) of every chunk, shape chunks per shard + (2,).
 
     Read from the file's end without Zarr, because Zarr reads a missing chunk as zeros and says nothing.
     Raises StoreError where the file is missing, cut, or its index has a wrong checksum.
     """
-    import google_crc32c  # comes with zarr; only verification needs it
-
-    length = 16 * math.prod(grid.chunks_per_shard)
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - length - 4))
-            tail = file.read()
+        tail, _ = read_tail(path, table_size(grid))
     except OSError as error:
         raise StoreError(f"can't read shard {path}: {error.strerror}") from None
+    return parse_table(tail, str(path), grid)
+
+
+def parse_table(tail: bytes, shard: str, grid: Grid) -> NDArray[np.uint64]:
+    """The same from the last bytes of a shard (`table_size` of them, or all there are)."""
+    import google_crc32c  # comes with zarr; only verification needs it
+
+    length = table_size(grid) - 4
     if len(tail) < length + 4:
-        raise StoreError(f"shard {path} is cut short: {size} bytes")
+        raise StoreError(f"shard {shard} is cut short: {len(tail)} bytes")
     if google_crc32c.value(tail[:length]) != int.from_bytes(tail[length:], "little"):
-        raise StoreError(f"the index of shard {path} has a wrong checksum: its bytes were changed")
+        raise StoreError(f"the index of shard {shard} has a wrong checksum: its bytes were changed")
     return np.frombuffer(tail[:length], "<u8").reshape(*grid.chunks_per_shard, 2).astype(np.uint64)
 
 
-def missing_chunks(path: Path, grid: Grid, index: Index) -> int:
+def absent_chunks(table: NDArray[np.uint64], grid: Grid, index: Index) -> int:
+    """How many chunks that should be in a shard are not in its index."""
+    return int(np.count_nonzero(table[grid.present(index)][..., 0] == MISSING))
+
+
+def missing_chunks(path: Place, grid: Grid, index: Index) -> int:
     """How many chunks that should be in a shard are not."""
-    return int(np.count_nonzero(chunk_table(path, grid)[grid.present(index)][..., 0] == MISSING))
+    return absent_chunks(chunk_table(path, grid), grid, index)

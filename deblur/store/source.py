@@ -1,44 +1,33 @@
-"""The ingested frames of one sequence: written once, whole, then never again.
-
-A source appears under its name only when all of it is on the disk; until then it is in a staging folder beside it.
-"""
+"""The ingested frames of one sequence: written once, whole (see `sourcewriter`), then never again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import ArrayError, StoreError
-from deblur.store import ome
-from deblur.store.arrays import ShardedArray, create_array, create_group
+from deblur.errors import StoreError
+from deblur.place import Place, place
+from deblur.store.arrays import ShardedArray
 from deblur.store.durable import (
     digest_of,
     is_intact,
-    lines_of,
     read_json,
-    settle_folders,
-    settle_tree,
     sha256_file,
-    with_digest,
-    write_atomic,
-    write_json,
 )
-from deblur.store.header import header_as_json, header_from
-from deblur.store.owner import Owner, sweep_staging
+from deblur.store.header import header_from
 from deblur.store.shards import Grid, index_of, key_of
-from deblur.tiling import Box, boxes, round_up
+from deblur.tiling import Box
 from deblur.types import FrameInfo, SequenceHeader
+
+if TYPE_CHECKING:
+    from deblur.store.sourcewriter import SourceWriter
 
 FORMAT = 1
 KEYS = ("format", "header", "digest", "summary", "array")  # what a source says of itself
@@ -71,8 +60,8 @@ class QuarantinedFrame:
 class SourceStore:
     """The frames of a sequence, read-only. Opening costs nothing until something is read."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
         self._pixels = ShardedArray(self.path, PIXELS)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,7 +72,7 @@ class SourceStore:
 
     @staticmethod
     def create(
-        path: str | Path,
+        path: str | Place,
         header: SequenceHeader,
         infos: Sequence[FrameInfo],
         *,
@@ -95,8 +84,10 @@ class SourceStore:
 
         Raises StoreError where `path` is taken, ArrayError for shards that are not whole chunks.
         """
+        from deblur.store.sourcewriter import SourceWriter
+
         return SourceWriter(
-            Path(path), header, tuple(infos), chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
+            place(path), header, tuple(infos), chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
         )
 
     @property
@@ -128,7 +119,7 @@ class SourceStore:
     @property
     def summary(self) -> Mapping[str, Any]:
         """Numbers of `frames` and `quarantined`, and the first frame's `time`, without reading the lists."""
-        return self._meta.get("summary") or _summary(self.frames, self.quarantined)
+        return self._meta.get("summary") or summary_of(self.frames, self.quarantined)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -184,7 +175,7 @@ class SourceStore:
     def list_digest(self) -> str:
         """The root digest computed anew from the lists and the header; equals `digest` in an intact
         source."""
-        return _root(self.path, self._meta["header"])
+        return root_of(self.path, self._meta["header"])
 
     @property
     def _frame(self) -> Box:
@@ -218,159 +209,7 @@ class SourceStore:
             raise StoreError(f"{path} is damaged ({error}): ingest the sequence again") from None
 
 
-class SourceWriter:
-    """Takes blocks of whole frames; at the end makes the source visible. A `with` sweeps up after failures."""
-
-    def __init__(
-        self,
-        path: Path,
-        header: SequenceHeader,
-        infos: tuple[FrameInfo, ...],
-        *,
-        chunk: int,
-        shard_frames: int,
-        shard_size: int,
-    ) -> None:
-        c, y, x = header.shape
-        if path.exists():
-            raise StoreError(f"{path} is ingested already: a source is never written twice")
-        if not infos or shard_frames < 1 or chunk < 1 or shard_size % chunk:
-            raise ArrayError(
-                f"can't lay out {len(infos)} frames in shards of {shard_frames} frames of {shard_size} px"
-            )
-        side = tuple(min(shard_size, round_up(extent, chunk)) for extent in (y, x))
-        self.path, self.header, self.infos = path, header, infos
-        self.grid = Grid((len(infos), c, y, x), (1, 1, chunk, chunk), (shard_frames, c, *side))
-        self.staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.staging")
-        self._frames: list[FrameRecord] = []
-        self._quarantine: list[QuarantinedFrame] = []
-        self._shards: dict[str, str] = {}
-        self._ended = False
-        sweep_staging(path)
-        self.staging.mkdir(parents=True)
-        write_json(self.staging / "owner.json", asdict(Owner.here()))
-        create_group(self.staging, {})
-        self._make_array(len(infos))
-
-    def __enter__(self) -> SourceWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.abandon()
-
-    def write(
-        self,
-        t0: int,
-        frames: NDArray[Any],
-        *,
-        indices: Sequence[int] | None = None,
-        files: Sequence[str | None] | None = None,
-    ) -> None:
-        """Store frames (t, c, y, x) as t0, t0+1, … and force them to the disk.
-
-        Every block has `shard_frames` frames; a shorter one is the last. `indices`: which of the infos they
-        are (those not quarantined, in order, by default). `files`: sha256 of the source file, one a frame.
-        Raises PlanError or ArrayError for a block that doesn't fit.
-        """
-        count = frames.shape[0] if frames.ndim == 4 else 0
-        indices = self._next(count) if indices is None else tuple(indices)
-        fits = 0 < count <= self.grid.shard[0] and len(indices) == count
-        if t0 != len(self._frames) or self._ended or not fits:
-            raise ArrayError(
-                f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
-                f"(only the last is shorter), got shape {frames.shape} at {t0}"
-            )
-        self._ended = count < self.grid.shard[0]
-        spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
-        block = np.concatenate([frames, spare]) if len(spare) else frames
-        pixels, (height, width) = ShardedArray(self.staging, PIXELS), self.header.shape[1:]
-        for box in boxes(
-            height, width, max(self.grid.shard[2:])
-        ):  # Zarr holds copies of all that it is given
-            region = self.grid.region(t0, t0 + len(block), box)
-            self._shards |= pixels.write(region, block[..., *box.slices])
-        for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
-            info = self.infos[index]
-            file = files[place] if files is not None else None
-            self._frames.append(
-                FrameRecord(index, info.name, info.time, info.exposure_time, pixel_digest(frame), file)
-            )
-
-    def quarantine(self, index: int, error: str) -> None:
-        """Record that frame `index` of the infos could not be read."""
-        self._quarantine.append(QuarantinedFrame(index, self.infos[index].name, " ".join(str(error).split())))
-
-    def finish(self, *, metadata: Mapping[str, Any] | None = None) -> SourceStore:
-        """Write digests and metadata, then rename: from here on the source exists, and is never changed.
-
-        `metadata`: JSON-able, joins the header's. Raises StoreError where no frame was written, or one was
-        neither written nor quarantined.
-        """
-        if not self._frames:
-            raise StoreError(f"no frame of {self.header.name!r} could be read: nothing to ingest")
-        lost = len(self.infos) - len(self._frames) - len(self._quarantine)
-        if lost:
-            raise StoreError(f"{lost} frames of {self.header.name!r} were neither written nor quarantined")
-        if len(self._frames) != len(self.infos):
-            self._make_array(len(self._frames))  # the same shards under the true number of frames
-        write_atomic(self.staging / "frames.jsonl", lines_of(asdict(f) for f in self._frames))
-        write_atomic(self.staging / "quarantine.jsonl", lines_of(asdict(q) for q in self._quarantine))
-        write_atomic(self.staging / "shards.sha256", _sums(self._shards))
-        self._write_group(metadata or {})
-        (self.staging / "owner.json").unlink()
-        settle_tree(self.staging)
-        try:
-            os.rename(self.staging, self.path)
-        except OSError:
-            raise StoreError(
-                f"{self.path} appeared meanwhile: somebody else ingested this sequence"
-            ) from None
-        settle_folders([self.path.parent, self.path.parent.parent])
-        return SourceStore(self.path)
-
-    def abandon(self) -> None:
-        """Leave nothing behind. Harmless after `finish`."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-
-    def _next(self, count: int) -> tuple[int, ...]:
-        bad = {q.index for q in self._quarantine}
-        start = self._frames[-1].index + 1 if self._frames else 0
-        return tuple(i for i in range(start, len(self.infos)) if i not in bad)[:count]
-
-    def _whole(self, t0: int, count: int) -> int:
-        """Frames that make the shard whole although quarantined ones left the array too long."""
-        return min(self.grid.shard[0], self.grid.shape[0] - t0) if self._ended else count
-
-    def _make_array(self, frames: int) -> None:
-        (self.staging / PIXELS / "zarr.json").unlink(missing_ok=True)
-        grid = Grid((frames, *self.grid.shape[1:]), self.grid.chunk, self.grid.shard)
-        create_array(self.staging, PIXELS, grid, self.header.dtype, names=ome.AXES, attributes={})
-
-    def _write_group(self, metadata: Mapping[str, Any]) -> None:
-        header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
-        meta = {
-            "format": FORMAT,
-            "header": header,
-            "digest": _root(self.staging, header),
-            "summary": _summary(self._frames, self._quarantine),
-            "array": sha256_file(self.staging / PIXELS / "zarr.json"),
-        }
-        image = ome.multiscale(
-            name=self.header.name,
-            paths=[PIXELS],
-            channels=self.header.channels,
-            dtype=self.header.dtype,
-            largest=None if self.header.bits is None else 2.0**self.header.bits - 1,
-            frame_rate=self.header.frame_rate,
-            pixel_size=self.header.pixel_size,
-        )
-        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image}}
-        meta["sha256"] = with_digest(meta | {"group": group})["sha256"]
-        group["attributes"] = {"ome": image, "deblur": meta}
-        write_json(self.staging / "zarr.json", group)
-
-
-def _summary(frames: Sequence[FrameRecord], quarantined: Sequence[QuarantinedFrame]) -> dict[str, Any]:
+def summary_of(frames: Sequence[FrameRecord], quarantined: Sequence[QuarantinedFrame]) -> dict[str, Any]:
     return {
         "frames": len(frames),
         "quarantined": len(quarantined),
@@ -385,11 +224,5 @@ def pixel_digest(frame: NDArray[Any]) -> str:
     return hashlib.sha256(plain.data).hexdigest()
 
 
-def _sums(digests: Mapping[str, str]) -> bytes:
-    """The format of sha256sum, so that `sha256sum -c shards.sha256` checks a source without deblur."""
-    ordered = sorted(digests, key=lambda key: index_of(key)[1])
-    return "".join(f"{digests[key]}  {key}\n" for key in ordered).encode()
-
-
-def _root(path: Path, header: Mapping[str, Any]) -> str:
+def root_of(path: Place, header: Mapping[str, Any]) -> str:
     return digest_of({"header": dict(header)} | {name: sha256_file(path / name) for name in LISTS})

@@ -7,21 +7,26 @@ whole. A draft that was left by a killed process is gone on with.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.place import Place, place
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import canonical, digest_of, read_json, settle_folders, settle_tree, write_json
+from deblur.store.durable import (
+    appearing,
+    canonical,
+    digest_of,
+    move_tree,
+    read_json,
+    remove_tree,
+    write_json,
+)
 from deblur.store.owner import Owner
 from deblur.store.shards import Grid, Region
 
@@ -33,8 +38,8 @@ AXES = ("t", "component", "y", "x")
 class Draft:
     """A survey in the making. Opening costs nothing until something is read; pickled by its path only."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
         self._arrays: dict[str, ShardedArray] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,7 +48,7 @@ class Draft:
     @classmethod
     def begin(
         cls,
-        survey: Path,
+        survey: Place,
         key: str,
         told: Mapping[str, Any],
         arrays: Mapping[str, tuple[tuple[int, ...], str, int]],
@@ -55,28 +60,22 @@ class Draft:
         """
         _sweep(survey, but=key)
         draft = cls(_place(survey, key))
-        about = {"told": dict(told), "owner": asdict(Owner.here())}
+        about = {"told": dict(told), "arrays": sorted(arrays), "owner": asdict(Owner.here())}
         canonical(about)
-        if draft.path.exists():
+        if (draft.path / "zarr.json").is_file():
             write_json(draft.path / ABOUT, about)
             return draft
-        staging = survey.with_name(f".{survey.name}.{uuid.uuid4().hex[:12]}.begun")
         try:
-            staging.mkdir(parents=True)
-            create_group(staging, {})
-            for name, (shape, dtype, rows) in arrays.items():
-                create_array(staging, name, _grid(shape, rows), dtype, names=_axes(shape), attributes={})
-            write_json(staging / ABOUT, about)
-            settle_tree(staging)
-            os.rename(staging, draft.path)
+            with appearing(draft.path) as folder:
+                create_group(folder, {})
+                for name, (shape, dtype, rows) in arrays.items():
+                    create_array(folder, name, _grid(shape, rows), dtype, names=_axes(shape), attributes={})
+                write_json(folder / ABOUT, about)
         except OSError as error:
             if not (draft.path / ABOUT).exists():  # somebody else may have begun the same one
                 raise StoreError(
                     f"can't make a survey at {survey}: {error.strerror}; check the space there"
                 ) from None
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        settle_folders([survey.parent])
         return draft
 
     @cached_property
@@ -99,27 +98,27 @@ class Draft:
         array = self._array(name)
         return array.complete(_rows(array, t0, t1))
 
-    def finish(self, survey: Path, attrs: Mapping[str, Any], digest: str) -> None:
+    def finish(self, survey: Place, attrs: Mapping[str, Any], digest: str) -> None:
         """Put the draft in the place of the survey, with these plain values; an earlier one is replaced."""
         canonical(dict(attrs))
         if not (self.path / ABOUT).exists():
             raise StoreError(f"the survey at {survey} was finished by somebody else meanwhile: run again")
-        arrays = sorted(path.parent.name for path in self.path.glob("*/zarr.json"))
+        arrays = read_json(self.path / ABOUT, what="draft of a survey")["arrays"]
         meta = {"format": FORMAT, "digest": digest, "attrs": dict(attrs), "arrays": arrays}
         meta["own"] = digest_of(meta)
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"deblur": meta}}
         write_json(self.path / "zarr.json", group)
-        _swap(self.path, survey)
+        move_tree(self.path, survey)
         (survey / ABOUT).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
 
     def _array(self, name: str) -> ShardedArray:
         return self._arrays.setdefault(name, ShardedArray(self.path, name))
 
 
-def read_survey_part(path: Path, name: str, t0: int, t1: int) -> NDArray[Any]:
+def read_survey_part(path: Place, name: str, t0: int, t1: int) -> NDArray[Any]:
     """Rows t0..t1 of one array, without reading the rest (its chunks carry checksums)."""
     if name not in _meta(path)["arrays"]:
         raise StoreError(f"the survey at {path} has no array {name!r}: remove that folder and run again")
@@ -127,7 +126,7 @@ def read_survey_part(path: Path, name: str, t0: int, t1: int) -> NDArray[Any]:
     return array.read(_rows(array, t0, t1))
 
 
-def check_survey(path: Path) -> None:
+def check_survey(path: Place) -> None:
     """Read all of it, a shard at a time. Raises StoreError for the first thing that is missing or damaged."""
     for name in _meta(path)["arrays"]:
         array = ShardedArray(path, name)
@@ -136,17 +135,17 @@ def check_survey(path: Path) -> None:
             array.read(_rows(array, t0, min(t0 + rows, count)))
 
 
-def read_survey_attrs(path: Path) -> dict[str, Any]:
+def read_survey_attrs(path: Place) -> dict[str, Any]:
     """The plain values alone."""
     return dict(_meta(path)["attrs"])
 
 
-def read_survey_digest(path: Path) -> str:
+def read_survey_digest(path: Place) -> str:
     """The digest that the survey was finished with."""
     return str(_meta(path)["digest"])
 
 
-def _meta(path: Path) -> dict[str, Any]:
+def _meta(path: Place) -> dict[str, Any]:
     meta = read_json(path / "zarr.json", what="survey").get("attributes", {}).get("deblur")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise StoreError(f"{path} is not a survey of format {FORMAT}: run again, it is made anew")
@@ -174,25 +173,15 @@ def _rows(array: ShardedArray, t0: int, t1: int) -> Region:
     return ((t0, t1), *((0, extent) for extent in rest))
 
 
-def _place(survey: Path, key: str) -> Path:
+def _place(survey: Place, key: str) -> Place:
     return survey.with_name(f".{survey.name}.{key}.draft")
 
 
-def _sweep(survey: Path, *, but: str) -> None:
+def _sweep(survey: Place, *, but: str) -> None:
     """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones."""
     for path in survey.parent.glob(f".{survey.name}.*.draft"):
         gone = not (path / ABOUT).exists()
         if not gone and path != _place(survey, but):
             gone = Owner(**read_json(path / ABOUT, what="draft of a survey")["owner"]).is_gone()
         if gone:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _swap(staging: Path, path: Path) -> None:
-    """Put a folder in the place of another. A crash in between leaves none, and the survey is made again."""
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.old")
-    if path.exists():
-        os.rename(path, old)
-    os.rename(staging, path)
-    settle_folders([path.parent])
-    shutil.rmtree(old, ignore_errors=True)
+            remove_tree(path)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from deblur.errors import StoreError
+from deblur.place import Place, told
+from deblur.store import zarrs
 from deblur.store.arrays import ShardedArray
 from deblur.store.durable import digest_of, read_json, sha256_file
-from deblur.store.run import RunStore
+from deblur.store.run import SEAL, RunStore
 from deblur.store.shards import Grid, index_of, key_of, missing_chunks
 from deblur.store.source import SourceStore
 
@@ -23,8 +24,9 @@ Kind = Literal["metadata", "unrecorded", "missing", "changed", "incomplete", "un
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `shard`: the key of the shard, empty for metadata. `unit`: the key of the unit
-    that wrote it, where the ledger says so: computing it again repairs the shard."""
+    """One thing that is wrong. `shard`: the file in the store, a shard's key or that of an array's or a group's
+    zarr.json; empty where it is no one file. `unit`: the key of the unit that wrote the shard, where the ledger says
+    so: computing it again repairs it."""
 
     kind: Kind
     shard: str
@@ -125,24 +127,28 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
         image = read_json(run.path / "zarr.json", what="run")["attributes"]["ome"]["multiscales"][0]
         paths = [level["path"] for level in image["datasets"]]
     except (StoreError, KeyError, IndexError, TypeError) as error:
-        yield Problem("metadata", "", f"{run.path}: metadata is damaged ({error})")
+        yield Problem("metadata", "zarr.json", f"{run.path}: metadata is damaged ({error})")
         return
     if paths != [str(level) for level in range(run.spec.levels)]:
-        yield Problem(
-            "metadata", "", f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
-        )
+        text = f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
+        yield Problem("metadata", "zarr.json", text)
+    for group in sorted({name.split("/")[0] for name in expected if "/" in name}):
+        try:
+            if read_json(run.path / group / "zarr.json", what="group").get("node_type") != "group":
+                yield Problem("metadata", f"{group}/zarr.json", f"{group} of run {run.id} is no Zarr group")
+        except StoreError as error:
+            yield Problem("metadata", f"{group}/zarr.json", str(error))
     for name, (grid, dtype, _) in expected.items():
         array = ShardedArray(run.path, name)
         try:
             if array.grid != grid or array.dtype != dtype:
-                yield Problem(
-                    "metadata", "", f"array {name!r} of run {run.id} is not laid out as the run says"
-                )
+                text = f"array {name!r} of run {run.id} is not laid out as the run says"
+                yield Problem("metadata", f"{name}/zarr.json", text)
         except StoreError as error:
-            yield Problem("metadata", "", str(error))
+            yield Problem("metadata", f"{name}/zarr.json", str(error))
 
 
-def _image(path: Path) -> Iterator[Problem]:
+def _image(path: Place) -> Iterator[Problem]:
     """Whether a group is an OME-Zarr image to others, by the models of the format's community where installed."""
     try:
         from ome_zarr_models.v05.image import Image
@@ -150,13 +156,15 @@ def _image(path: Path) -> Iterator[Problem]:
         return
     import zarr
 
+    store, top = zarrs.reading(path)
     try:
-        Image.from_zarr(zarr.open_group(path, mode="r"))
+        with told(path):
+            Image.from_zarr(zarr.open_group(store, path=top, mode="r"))
     except (ValueError, KeyError, TypeError, OSError) as error:
         yield Problem("metadata", "", f"{path}: not valid OME-Zarr: {' '.join(str(error).split())[:200]}")
 
 
-def _shard(root: Path, grid: Grid, key: str, digest: str | None, chosen: bool) -> Iterator[Problem]:
+def _shard(root: Place, grid: Grid, key: str, digest: str | None, chosen: bool) -> Iterator[Problem]:
     """What is wrong with a shard; only a `chosen` one is read."""
     path = root / key
     if digest is None:
@@ -184,7 +192,7 @@ def _seal(run: RunStore) -> Iterator[Problem]:
     try:
         seal = run.seal()
     except StoreError as error:
-        yield Problem("metadata", "", str(error))
+        yield Problem("metadata", SEAL, str(error))
         return
     if seal["digest"] != run.digest():
         yield Problem(
@@ -193,6 +201,6 @@ def _seal(run: RunStore) -> Iterator[Problem]:
     for name, digest in seal.get("files", {}).items():
         path = run.path / name
         if not path.is_file():
-            yield Problem("metadata", "", f"{name} of run {run.id} is missing: restore it from a copy")
+            yield Problem("metadata", name, f"{name} of run {run.id} is missing: restore it from a copy")
         elif sha256_file(path) != digest:
-            yield Problem("metadata", "", f"{name} of run {run.id} changed after the run was published")
+            yield Problem("metadata", name, f"{name} of run {run.id} changed after the run was published")
