@@ -20,12 +20,20 @@ from deblur.errors import DeblurError, StoreError
 from deblur.judge import Summary, summarise
 from deblur.query import parse_where
 from deblur.store import Archive, RunStore, SequenceStore, state_of
-from deblur.store.durable import canonical, read_json
-from deblur.store.run import SEAL
+from deblur.store.durable import canonical
 
-SCHEMA = 2
+SCHEMA = 3
 EPOCH = 1e8  # seconds; a frame's time above it counts from 1970, one below from the start of a video
 BATCH = 500  # rows at a time into SQLite
+PAGE = 1000  # rows at a time out of it
+# A sequence that another one replaces goes with all its segments.
+REPLACED = """
+    WITH RECURSIVE gone(id, later) AS (
+        SELECT replaces, id FROM sequences WHERE replaces != ''
+        UNION SELECT s.id, gone.later FROM sequences AS s JOIN gone ON s.continues = gone.id WHERE s.continues != ''
+    )
+    UPDATE sequences SET replaced = gone.later FROM gone WHERE sequences.id = gone.id
+"""
 
 
 class SequenceRow(NamedTuple):
@@ -33,8 +41,9 @@ class SequenceRow(NamedTuple):
 
     `time`: when it began, `ended`: when its published run was finished, seconds since 1970; 0 where not known.
     `current`: the published run, empty if none; `state`, `quality`, `weight`: of that run, or else of the latest
-    (`new` without runs). `continues`: the sequence that this one is a later segment of. `metadata`: JSON.
-    `error`: why it can't be read, if so.
+    (`new` without runs). `continues`: the sequence that this one is a later segment of. `replaces`: the one that was
+    made of the same source before it changed; `replaced`: the one that this gave way to, empty for what is current.
+    `metadata`: JSON. `error`: why it can't be read, if so.
     """
 
     id: str
@@ -51,6 +60,8 @@ class SequenceRow(NamedTuple):
     digest: str = ""
     source: str = ""
     continues: str = ""
+    replaces: str = ""
+    replaced: str = ""
     surveyed: bool = False
     current: str = ""
     state: str = ""
@@ -123,14 +134,24 @@ class Catalog:
             stores = map(self.archive.sequence, sequence_ids)
             _insert(connection, (store for store in stores if store.source.exists))
 
-    def sequences(self, *, containing: str = "", where: str = "", limit: int = -1) -> tuple[SequenceRow, ...]:
+    def sequences(
+        self, *, containing: str = "", where: str = "", after: str = "", limit: int = -1
+    ) -> tuple[SequenceRow, ...]:
         """Sequences by id: those whose name contains a text (any case), and that meet a condition.
 
-        `where`: see `deblur.query`; `limit`: at most so many. Raises ConfigError where `where` can't be understood.
+        `where`: see `deblur.query`; `limit`: at most so many; `after`: only ids behind this one, the last of the page
+        before. Raises ConfigError where `where` can't be understood.
         """
         condition, values = _condition(where, containing)
-        query = f"SELECT * FROM sequences WHERE {condition} ORDER BY id LIMIT ?"
-        return tuple(map(SequenceRow._make, self._select(query, (*values, limit))))
+        query = f"SELECT * FROM sequences WHERE ({condition}) AND id > ? ORDER BY id LIMIT ?"
+        return tuple(map(SequenceRow._make, self._select(query, (*values, after, limit))))
+
+    def each(self, *, where: str = "") -> Iterator[SequenceRow]:
+        """The same one after the other, a page at a time: what is held does not grow with the archive."""
+        rows = self.sequences(where=where, limit=PAGE)
+        while rows:
+            yield from rows
+            rows = self.sequences(where=where, after=rows[-1].id, limit=PAGE)
 
     def ids(self, *, where: str = "") -> tuple[str, ...]:
         """The ids alone of the sequences that meet a condition: several times as fast."""
@@ -138,12 +159,29 @@ class Catalog:
         rows = self._select(f"SELECT id FROM sequences WHERE {condition} ORDER BY id", values)
         return tuple(row[0] for row in rows)
 
+    def count(self, *, where: str = "") -> int:
+        """How many sequences meet a condition."""
+        condition, values = _condition(where, "")
+        return int(self._select(f"SELECT count(*) FROM sequences WHERE {condition}", values)[0][0])
+
     def runs(self, *, sequence: str | None = None) -> tuple[RunRow, ...]:
         """Runs by sequence and id; of one sequence, if given."""
         rows = self._select(
             "SELECT * FROM runs WHERE ?1 IS NULL OR sequence = ?1 ORDER BY sequence, id", (sequence,)
         )
         return tuple(map(RunRow._make, rows))
+
+    def each_run(self, *, where: str = "") -> Iterator[RunRow]:
+        """The runs of the sequences that meet a condition, by sequence and id, a page at a time."""
+        condition, values = _condition(where, "")
+        query = (
+            f"SELECT * FROM runs WHERE sequence IN (SELECT id FROM sequences WHERE {condition}) "
+            "AND (sequence, id) > (?, ?) ORDER BY sequence, id LIMIT ?"
+        )
+        last = "", ""
+        while rows := [RunRow._make(row) for row in self._select(query, (*values, *last, PAGE))]:
+            yield from rows
+            last = rows[-1].sequence, rows[-1].id
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if not self._usable():
@@ -200,6 +238,7 @@ def sequence_row(store: SequenceStore, runs: Iterable[RunRow]) -> SequenceRow:
             digest=store.source.digest,
             source=str(source.get("path", "")),
             continues=str(told.get("continues", "")),
+            replaces=str(told.get("replaces", "")),
             surveyed=store.has_survey(),
             current=shown.id if shown.published else "",
             state=shown.state,
@@ -239,7 +278,7 @@ def run_row(store: SequenceStore, run_id: str) -> RunRow:
 def _summary(run: RunStore) -> Summary:
     """From the seal where it is told there: a published run does not change, and its ledger may be long."""
     if run.sealed:
-        told = read_json(run.path / SEAL, what="seal").get("summary")
+        told = run.seal().get("summary")
         if told:
             return Summary(**told)
     return summarise(run)
@@ -266,6 +305,8 @@ def _create(connection: sqlite3.Connection) -> None:
     for table, row, key in (("sequences", SequenceRow, "id"), ("runs", RunRow, "sequence, id")):
         columns = ", ".join(row._fields)
         connection.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
+    for link in ("replaces", "continues"):
+        connection.execute(f"CREATE INDEX by_{link} ON sequences ({link}) WHERE {link} != ''")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
@@ -280,6 +321,7 @@ def _insert(connection: sqlite3.Connection, stores: Iterable[SequenceStore]) -> 
         if len(sequences) == BATCH:
             _flush(connection, sequences, runs)
     _flush(connection, sequences, runs)
+    connection.execute(REPLACED)
 
 
 def _flush(connection: sqlite3.Connection, sequences: list[SequenceRow], runs: list[RunRow]) -> None:

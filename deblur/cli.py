@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, evidence, keeping, versions
+from deblur.commands import catalog, evidence, keeping, status, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -51,13 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors that deblur raises on purpose become one line on stderr and the right exit code."""
     _one_line_warnings()
     try:
-        app(arguments, prog_name="deblur")
+        with _terminated_as_interrupted():
+            app(arguments, prog_name="deblur")
     except DeblurError as error:
         typer.echo(f"deblur: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written to
         typer.echo(f"deblur: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(1)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, from a batch system or a service manager, is what Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is told of signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_line_warnings() -> None:
@@ -221,7 +238,7 @@ def restore(
 
 for command in (
     keeping.reprocess,
-    keeping.status,
+    status.status,
     keeping.verify,
     keeping.export,
     versions.diff,

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from deblur.config import Cluster
@@ -28,13 +29,16 @@ MARGIN = 600  # seconds before the end of its walltime when a worker stops takin
 STAGGER = 180  # seconds, more or less: workers that began together don't end together
 
 # One heavy thread a process: kernels, FFTs and codecs fight each other otherwise, and results could depend on it.
-# Freed memory goes back to the system, or the scheduler takes it for a leak and pauses the worker for good.
+# Planes of megabytes are taken from one heap that keeps what is freed: mapped anew each time, more than half of a unit's
+# CPU time went into page faults. What is kept is no more than the peak, and nobody is paused for it (SETTINGS).
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",  # the most that every glibc takes
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
 }
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 3,
@@ -73,7 +77,7 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
     import distributed  # noqa: F401 (its defaults must be there before ours are set, and stay when ours go)
 
     environment = worker_environment(cluster)
-    settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment}
+    settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment} | _tls_settings(cluster)
     with dask.config.set(settings), ExitStack() as stack:
         if cluster.kind == "local":
             client = stack.enter_context(_local(cluster, memory, need))
@@ -85,12 +89,29 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
             client = stack.enter_context(_launched(cluster, _kubernetes(cluster, memory, environment)))
         else:
             client = stack.enter_context(_launched(cluster, _jobqueue(cluster, memory, environment)))
-        from deblur.tidy import Tidy
-
-        client.register_plugin(Tidy())
+        _settle_in(client)
         refuse_small_workers(client, need)
-        log.info("Dask dashboard: %s", client.dashboard_link)
         yield client
+
+
+def _settle_in(client: Client) -> None:
+    """What scheduler and workers keep for us, those that come later as well."""
+    from deblur.capacity import Declared, Kept
+    from deblur.tidy import Tidy
+
+    client.register_plugin(Kept())  # a worker knows what it has before the scheduler counts on it
+    client.register_plugin(Declared())
+    client.register_plugin(Tidy())
+
+
+def dashboard(client: Client) -> str:
+    """Where to look on while it works, as a line for a person; empty where the scheduler has no HTTP server."""
+    link = client.dashboard_link
+    if not link:
+        return ""
+    if find_spec("bokeh") is None:
+        return f"Dask metrics: {link.removesuffix('status')}metrics (a dashboard: pip install 'deblur[dashboard]')"
+    return f"Dask dashboard: {link}"
 
 
 def worker_environment(cluster: Cluster) -> dict[str, str]:
@@ -99,16 +120,36 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
     return WORKER_ENVIRONMENT | kernels
 
 
-def refuse_small_workers(client: Client, need: int) -> None:
-    """Raise PlanError where a worker has less memory for each of its threads than a unit takes."""
+def places_of(client: Client, need: int) -> dict[str, int]:
+    """{worker: how many units of `need` bytes it runs at once}: one a thread, as far as its memory goes."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    for address, worker in workers.items():
-        limit, threads = worker.get("memory_limit") or 0, worker.get("nthreads") or 1
-        if limit and limit < need * threads:
-            raise PlanError(
-                f"worker {address} has {limit // 2**20} MiB for {threads} threads, and a unit takes up to "
-                f"{need // 2**20} MiB: start it with fewer threads or more memory, or lower tiling.unit"
-            )
+    return {address: _places(worker, need) for address, worker in workers.items()}
+
+
+def _places(worker: dict[str, Any], need: int) -> int:
+    limit, threads = worker.get("memory_limit") or 0, worker.get("nthreads") or 1
+    return int(min(threads, limit // need)) if limit and need else int(threads)
+
+
+def too_small(client: Client, need: int, *, but: set[str]) -> list[str]:
+    """A line for each worker that no unit fits into, and that is not among `but`; they are added to these."""
+    found = {address for address, places in places_of(client, need).items() if not places} - but
+    but |= found
+    return [
+        f"worker {address} has less than the {need // 2**20} MiB that a unit takes: it gets none"
+        for address in sorted(found)
+    ]
+
+
+def refuse_small_workers(client: Client, need: int) -> None:
+    """Raise PlanError where there are workers and a unit fits into none of them."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if workers and not any(_places(worker, need) for worker in workers.values()):
+        address, largest = max(workers.items(), key=lambda item: item[1].get("memory_limit") or 0)
+        raise PlanError(
+            f"no worker is large enough: {address} has {largest['memory_limit'] // 2**20} MiB, and a unit takes up to "
+            f"{need // 2**20} MiB: start workers with more memory, or lower tiling.unit"
+        )
 
 
 def fitting_workers(need: int) -> int:
@@ -231,13 +272,21 @@ def _ssh(cluster: Cluster, memory: int) -> Callable[[], Any]:
 
     options = {"nthreads": 1, "memory_limit": memory, "n_workers": cluster.workers or 1}
     security = _security(cluster)
-    secure = {"security": security} if security else {}
+    if security is None:
+        log.warning(
+            "cluster.kind 'ssh' without tls_ca, tls_cert, tls_key: whoever reaches the port can run code"
+        )
     return lambda: SSHCluster(
         list(cluster.hosts),
         connect_options={"known_hosts": None} if cluster.trust_hosts else {},
         worker_options=options,
+        scheduler_options={
+            "port": 0,
+            "dashboard_address": "127.0.0.1:0",
+            **({"protocol": "tls"} if security else {}),
+        },
         remote_python=cluster.python,
-        **secure,
+        **({"security": security} if security else {}),
     )
 
 
@@ -260,6 +309,10 @@ def kubernetes_spec(cluster: Cluster, memory: int, environment: dict[str, str]) 
         resources={"requests": size, "limits": size},
         worker_command=["dask", "worker", "--nthreads", "1", "--memory-limit", str(memory)],
     )
+    worker, mounts = spec["spec"]["worker"]["spec"], [claim.split(":", 1) for claim in cluster.claims]
+    for container in worker["containers"]:
+        container["volumeMounts"] = [{"name": name, "mountPath": path} for name, path in mounts]
+    worker["volumes"] = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name, _ in mounts]
     return spec
 
 
@@ -286,6 +339,19 @@ def _security(cluster: Cluster) -> Any:
         for part, file in pair.items()
     }
     return Security(tls_ca_file=cluster.tls_ca, require_encryption=True, **roles)
+
+
+def _tls_settings(cluster: Cluster) -> dict[str, Any]:
+    """The same as Dask's settings: SSH hands these to the processes that it starts, and not the object."""
+    if cluster.tls_ca is None:
+        return {}
+    pair = {"cert": cluster.tls_cert, "key": cluster.tls_key}
+    roles = ("client", "scheduler", "worker")
+    files = {f"distributed.comm.tls.{role}.{part}": file for role in roles for part, file in pair.items()}
+    return {
+        "distributed.comm.tls.ca-file": cluster.tls_ca,
+        "distributed.comm.require-encryption": True,
+    } | files
 
 
 def _lifetime(walltime: str | None) -> list[str]:

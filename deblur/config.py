@@ -39,6 +39,8 @@ def parse_bytes(value: Any) -> Any:
         raise ValueError(f"{value!r} is not a size: write it like '4 GiB'") from None
 
 
+SOURCE_SHARD = 1 << 28  # bytes of the frames that are held while a source is written
+
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 
 
@@ -114,13 +116,18 @@ class RestoreOptions(Section):
 
 
 class Tiling(Section):
-    """Sizes in pixels and frames. None of them but `window` changes a bit of the result."""
+    """Sizes in pixels and frames. None of them but `window` changes a bit of the result.
 
-    window: int = Field(default=1024, ge=64, description="side of the windows that the numerics run on")
+    `window`, `unit` and `frames` are chosen for each sequence where they aren't given (`deblur.layout.choose`).
+    """
+
+    window: int | None = Field(
+        default=None, ge=64, description="side of the windows that the numerics run on"
+    )
     chunk: int = Field(default=256, ge=16, description="side of a Zarr chunk")
     shard: int = Field(default=1024, ge=16, description="side of a shard (one file)")
-    unit: int = Field(default=2048, ge=64, description="side of the region one task computes")
-    frames: int = Field(default=4, ge=1, description="frames of a shard and of a unit")
+    unit: int | None = Field(default=None, ge=64, description="side of the region one task computes")
+    frames: int | None = Field(default=None, ge=1, description="frames of a shard and of a unit")
 
     @model_validator(mode="after")
     def _whole(self) -> Tiling:
@@ -129,13 +136,17 @@ class Tiling(Section):
             ("unit", "window", self.unit, self.window),
             ("unit", "shard", self.unit, self.shard),
         ):
-            if whole % size:
+            if whole and size and whole % size:
                 raise ValueError(
                     f"{name} = {whole} is no multiple of {part} = {size}: try {round_up(whole, size)}"
                 )
-        if self.window % 64:  # windows must see the pyramid that the whole frame sees
+        if self.window and self.window % 64:  # windows must see the pyramid that the whole frame sees
             raise ValueError(f"window = {self.window} is no multiple of 64: try {round_up(self.window, 64)}")
         return self
+
+    def source_frames(self, frame_bytes: int) -> int:
+        """Frames of a shard of the source: fewer of large ones, so that reading them in takes little memory."""
+        return max(1, min(self.frames or 4, SOURCE_SHARD // frame_bytes))
 
 
 class Limits(Section):
@@ -163,6 +174,7 @@ OF_KIND = {  # which keys mean something for which kinds of cluster
     "python": (*BATCH, "ssh"),
     "image": ("kubernetes",),
     "namespace": ("kubernetes",),
+    "claims": ("kubernetes",),
     "tls_ca": (*BATCH, "address", "ssh"),
 }
 
@@ -209,6 +221,10 @@ class Cluster(Section):
     python: str | None = Field(default=None, description="Python of the workers; default: this one")
     image: str | None = Field(default=None, description="kubernetes: container image with deblur in it")
     namespace: str | None = Field(default=None, description="kubernetes: namespace")
+    claims: tuple[Annotated[str, Field(pattern="^[a-z0-9.-]+:/.+$")], ...] = Field(
+        default=(),
+        description="kubernetes: persistent volume claims that workers mount where the job does, as archive:/archive",
+    )
     tls_ca: str | None = Field(default=None, description="certificate of the authority, PEM")
     tls_cert: str | None = Field(default=None, description="certificate of client, scheduler and workers")
     tls_key: str | None = Field(default=None, description="its key")
@@ -256,8 +272,8 @@ class JobConfig(Section):
     """A whole job.
 
     >>> job = JobConfig.model_validate({"archive": "a", "sources": [{"path": "clip.mp4"}]})
-    >>> job.tiling.window
-    1024
+    >>> job.limits.memory
+    4294967296
     """
 
     archive: str = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
@@ -368,19 +384,8 @@ def _fault(error: Any) -> str:
 
 
 def _known() -> list[str]:
-    models = (
-        JobConfig,
-        Source,
-        MotionSettings,
-        RestoreOptions,
-        Tiling,
-        Limits,
-        Cluster,
-        Publication,
-        Watch,
-        Hooks,
-    )
-    return [key for model in models for key in model.model_fields]
+    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
+    return [key for model in (*sections, Publication, Hooks) for key in model.model_fields]
 
 
 def _meant(key: str, known: list[str]) -> str:

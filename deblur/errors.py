@@ -1,5 +1,30 @@
 """Every error that deblur raises on purpose. Each message is one line: what, and what to do about it."""
 
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+# What a network file system or a busy disk says now and not a minute later.
+PASSING = {
+    getattr(errno, name)
+    for name in (
+        *(
+            "EIO",
+            "ESTALE",
+            "EAGAIN",
+            "EBUSY",
+            "EINTR",
+            "ETIMEDOUT",
+            "ECONNRESET",
+            "ECONNREFUSED",
+            "ECONNABORTED",
+        ),
+        *("ENOTCONN", "EPIPE", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
+
 
 class DeblurError(Exception):
     """Base of all: catch this to catch everything deblur raises on purpose.
@@ -8,6 +33,14 @@ class DeblurError(Exception):
     """
 
     exit_code = 1
+    passing = False  #: whether another try may help: see `may_pass`
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (
+            type(self),
+            self.args,
+            self.__dict__ | {"passing": may_pass(self)},
+        )  # what caused it isn't pickled
 
 
 class ConfigError(DeblurError):
@@ -30,10 +63,6 @@ class StoreError(DeblurError):
     """A store is missing, damaged, or written by something else."""
 
 
-class BusyStoreError(StoreError):
-    """A store can't be reached or is overloaded now; another try may help."""
-
-
 class LeaseError(DeblurError):
     """Somebody else is working on this sequence."""
 
@@ -46,3 +75,18 @@ class PlanError(DeblurError):
 
 class NumericsError(DeblurError, ArithmeticError):
     """A computation left the finite numbers."""
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether trying again may help: beneath it is a fault of storage or network of the kind that passes.
+
+    >>> may_pass(OSError(errno.EIO, "Input/output error")), may_pass(OSError(errno.ENOSPC, "No space left on device"))
+    (True, False)
+    """
+    while error is not None:
+        if getattr(error, "passing", False) or isinstance(error, TimeoutError | ConnectionError):
+            return True
+        if isinstance(error, OSError) and error.errno in PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

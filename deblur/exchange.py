@@ -17,7 +17,7 @@ from deblur.errors import ConfigError, StoreError
 from deblur.place import below, files_below
 from deblur.provenance import CRATE, has_record, named
 from deblur.store import RunStore, SequenceStore, sha256_file
-from deblur.store.durable import copy_file, read_json, settle_tree
+from deblur.store.durable import copy_file, read_json, settle, settle_folders
 
 SPACE = "https://github.com/deblur/deblur/prov#"
 
@@ -116,47 +116,51 @@ def write_bag(sequence: SequenceStore, run: RunStore, target: Path, *, now: date
         raise StoreError(f"run {run.id} has no record yet: finish it with `deblur run`")
     staging = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        manifest, size = _payload(run, staging / "data" / run.path.name)
+        listed = staging / "manifest-sha256.txt"
+        count, size = _payload(run, staging / "data" / run.path.name, listed)
         day = (now or datetime.now(UTC)).strftime("%Y-%m-%d")
         info = {
             "Bag-Software-Agent": "deblur",
             "Bagging-Date": day,
             "External-Identifier": f"{sequence.id}@{run.id}",
             "External-Description": f"{sequence.source.header.name}, deblurred; source {named(sequence.source.digest)}",
-            "Payload-Oxum": f"{size}.{len(manifest)}",
+            "Payload-Oxum": f"{size}.{count}",
         }
         texts = {
             "bagit.txt": "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n",
             "bag-info.txt": "".join(f"{key}: {value}\n" for key, value in info.items()),
-            "manifest-sha256.txt": "".join(
-                f"{digest}  {name}\n" for name, digest in sorted(manifest.items())
-            ),
         }
         tags = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        tags[listed.name] = sha256_file(listed)
         texts["tagmanifest-sha256.txt"] = "".join(
             f"{digest}  {name}\n" for name, digest in sorted(tags.items())
         )
         for name, text in texts.items():
             (staging / name).write_text(text, encoding="utf-8")
-        settle_tree(staging)
+            settle(staging / name)
+        for folder, _, _ in os.walk(staging, topdown=False):
+            settle_folders([Path(folder)])
         os.rename(staging, target)
     except OSError as error:
         raise StoreError(f"can't write the bag {target}: {error.strerror}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return len(manifest)
+    return count
 
 
-def _payload(run: RunStore, to: Path) -> tuple[dict[str, str], int]:
-    """({path in the bag: sha256}, bytes) of everything of a run, copied."""
-    known = run.ledger().shards()
-    manifest, size = {}, 0
-    for path, length in files_below(run.path):
-        key = below(path, run.path)
-        if path.name.endswith(".partial"):
-            continue
-        digest = known.get(key) or sha256_file(path)
-        copy_file(path, to / key, digest)
-        manifest[f"data/{run.path.name}/{key}"] = digest
-        size += length
-    return manifest, size
+def _payload(run: RunStore, to: Path, listed: Path) -> tuple[int, int]:
+    """(files, bytes) of everything of a run, copied to `to` and named in the manifest `listed` as it goes."""
+    known = run.table()
+    to.mkdir(parents=True)
+    count = size = 0
+    with listed.open("w", encoding="utf-8") as manifest:
+        for path, length in files_below(run.path):
+            if path.name.endswith(".partial"):
+                continue
+            key = below(path, run.path)
+            digest = known.of(key) or sha256_file(path)
+            copy_file(path, to / key, digest)
+            manifest.write(f"{digest}  data/{run.path.name}/{key}\n")
+            count, size = count + 1, size + length
+    settle(listed)
+    return count, size

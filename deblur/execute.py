@@ -7,11 +7,12 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from deblur.errors import BusyStoreError, DeblurError
+from deblur.clusters import places_of, too_small
+from deblur.errors import DeblurError, may_pass
 from deblur.unit import Task, run_unit
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deblur.execute")
 ATTEMPTS = 3  # how often a unit is tried before it is quarantined
-IN_FLIGHT = 8  # tasks a worker thread: one running, one with the worker, the others ready at the scheduler
+IN_FLIGHT = (
+    16  # tasks a worker thread; submitted anew once half of them are done, many at a time: that is cheaper
+)
+TOGETHER = 0.03  # seconds between requests for results: those of tiny tasks are fetched many at a time
 RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
 
 GONE = "the Dask scheduler went away: run again, finished units are kept"
@@ -45,15 +49,19 @@ def run_tasks(
     client: Client | None = None,
     done: Callable[[Task, Record], None],
     work: Callable[[Task], Record] = run_unit,
+    need: int = 0,
+    priority: int = 0,
 ) -> list[Failure]:
     """Run every task, calling `done` in this thread with each record as it comes in.
 
-    `client` None runs them here, one after the other. A task that fails `ATTEMPTS` times, or kills its workers, is
-    quarantined: it comes back as a Failure, the rest is computed. Interrupts pass through; what `done` was told stays.
+    `client` None runs them here, one after the other. `need`: bytes that a task takes; a worker begins no more of them
+    than its memory limit holds. `priority`: of jobs that share a scheduler the one with the higher goes ahead.
+    A task that fails `ATTEMPTS` times, or kills its workers, is quarantined: it comes back as a Failure, the rest is
+    computed. Interrupts pass through; what `done` was told stays.
     """
     if client is None:
         return [failure for task in tasks if (failure := _serial(task, done, work))]
-    return list(_distributed(iter(tasks), client, done, work))
+    return list(_distributed(iter(tasks), _Submitter(client, work, need, priority), done))
 
 
 def _serial(
@@ -73,88 +81,133 @@ def _serial(
 
 
 def _distributed(
-    tasks: Iterator[Task],
-    client: Client,
-    done: Callable[[Task, Record], None],
-    work: Callable[[Task], Record],
+    tasks: Iterator[Task], submitter: _Submitter, done: Callable[[Task, Record], None]
 ) -> Iterator[Failure]:
     """A bounded number of futures in flight; then those alone that were on a worker when it died.
 
     Dask blames every task that a dying worker had been given, so the innocent get a second hearing, one at a time.
     """
     suspects: list[Failure] = []
-    for failure in _stream(tasks, client, Room(client), done, work):
+    room = Room(submitter.client, submitter.need)
+    for failure in _stream(tasks, submitter, room, done):
         if failure.error.startswith("KilledWorker"):
             log.warning("%s is tried again alone", failure)
             suspects.append(failure)
         else:
             yield failure
-    yield from _stream((suspect.task for suspect in suspects), client, lambda: 1, done, work)
+    yield from _stream((suspect.task for suspect in suspects), submitter, lambda: 1, done)
 
 
 class Room:
-    """How many tasks may be in flight now: so many a worker thread, of the workers that there are at the moment."""
+    """How many tasks may be in flight now: so many for each that can run at once on the workers of the moment."""
 
-    def __init__(self, client: Client) -> None:
-        self._client, self._room, self._asked = client, 0, -math.inf
+    def __init__(self, client: Client, need: int = 0) -> None:
+        self._client, self._need, self._room, self._asked = client, need, 0, -math.inf
+        self._small: set[str] = set()
 
     def __call__(self) -> int:
         if time.monotonic() - self._asked > RECOUNT:
-            threads = sum(self._client.nthreads().values())
-            self._room, self._asked = IN_FLIGHT * max(1, threads), time.monotonic()
+            try:
+                places = sum(places_of(self._client, self._need).values())
+                small = too_small(self._client, self._need, but=self._small)
+            except OSError:  # Dask's own kind, for a connection that broke
+                raise DeblurError(GONE) from None
+            self._room, self._asked = IN_FLIGHT * max(1, places), time.monotonic()
+            for line in small:
+                log.warning("%s", line)
         return self._room
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitter:
+    """How tasks get to the scheduler: all of them in one task group, because Dask remembers every group."""
+
+    client: Client
+    work: Callable[[Task], Record]
+    need: int
+    priority: int
+    group: str = field(default_factory=lambda: uuid.uuid4().hex)
+    number: Iterator[int] = field(default_factory=count)
+
+    def __call__(self, tasks: list[Task]) -> list[Any]:
+        """A future a task; one message for all of them, which costs the scheduler a fraction of one each."""
+        from distributed.client import ClosedClientError
+
+        from deblur.capacity import MEMORY
+
+        try:
+            # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
+            futures: list[Any] = self.client.map(
+                self.work,
+                tasks,
+                key=[(f"{self.work.__name__}-{self.group}", next(self.number)) for _ in tasks],
+                pure=False,
+                priority=self.priority,
+                resources={MEMORY: self.need} if self.need else None,
+            )
+        except ClosedClientError:
+            raise DeblurError(GONE) from None
+        return futures
 
 
 def _stream(
     tasks: Iterator[Task],
-    client: Client,
+    submitter: _Submitter,
     room: Callable[[], int],
     done: Callable[[Task, Record], None],
-    work: Callable[[Task], Record],
 ) -> Iterator[Failure]:
     """Keep as many futures going as there is room, each released as soon as its record is in.
 
     Failed ones are tried again.
     """
     from distributed import as_completed
-    from distributed.client import ClosedClientError
 
-    # One task group for all: Dask remembers every group, and holds back those of a large one until a thread is free.
-    group, number = f"{work.__name__}-{uuid.uuid4().hex}", count()
+    client = submitter.client
     waiting: dict[Any, tuple[Any, Task, int]] = {}
+    arriving = as_completed([])
 
-    def submit(task: Task, attempt: int) -> None:
-        try:
-            # pure=False: Dask must not guess from the arguments whether work was done; the ledger knows
-            future = client.submit(work, task, key=(group, next(number)), pure=False)
-        except ClosedClientError:
-            raise DeblurError(GONE) from None
-        waiting[future.key] = future, task, attempt
-        arriving.add(future)
+    def submit(batch: list[tuple[Task, int]]) -> None:
+        futures = submitter([task for task, _ in batch]) if batch else []
+        for future, (task, attempt) in zip(futures, batch, strict=True):
+            waiting[future.key] = future, task, attempt
+        arriving.update(futures)
 
     def fill() -> None:
-        for task in islice(tasks, max(0, room() - len(waiting))):
-            submit(task, 1)
+        most = room()
+        if len(waiting) <= most // 2:
+            submit([(task, 1) for task in islice(tasks, most - len(waiting))])
 
-    arriving = as_completed([])
     try:
         fill()
-        for batch in arriving.batches():
+        for batch in _batches(arriving):
+            again: list[tuple[Task, int]] = []
             for future, result in zip(batch, _results(client, batch), strict=True):
                 _, task, attempt = waiting.pop(future.key)
                 if not isinstance(result, Exception):
                     done(task, result | {"attempt": attempt})
                 elif _worth_another_try(result, attempt):
                     log.warning("attempt %d of %s failed: %s", attempt, task.unit.key[:12], result)
-                    submit(task, attempt + 1)
+                    again.append((task, attempt + 1))
                 else:
                     yield Failure(task, _line(result))
                 future.release()
             del batch, future  # the last names of futures that Dask may forget
+            submit(again)
             fill()
     finally:
         if client.status == "running":
             client.cancel([future for future, *_ in waiting.values()])
+
+
+def _batches(arriving: Any) -> Iterator[list[Any]]:
+    """Finished futures as they come, no more often than every `TOGETHER` seconds."""
+    last = -math.inf
+    for batch in arriving.batches():
+        if (early := last + TOGETHER - time.monotonic()) > 0:
+            time.sleep(early)
+            batch += arriving.next_batch(block=False)
+        last = time.monotonic()
+        yield batch
 
 
 def _results(client: Client, batch: list[Any]) -> list[Record | Exception]:
@@ -180,9 +233,8 @@ def _result(future: Any) -> Record | Exception:
 
 
 def _worth_another_try(error: Exception, attempt: int) -> bool:
-    """Not what deblur itself says is wrong, nor what has killed several workers already."""
-    told = isinstance(error, DeblurError) and not isinstance(error, BusyStoreError)
-    known = told or type(error).__name__ == "KilledWorker"
+    """Not what deblur itself says is wrong (unless storage had a hiccup), nor what has killed several workers already."""
+    known = (isinstance(error, DeblurError) and not may_pass(error)) or type(error).__name__ == "KilledWorker"
     return attempt < ATTEMPTS and not known
 
 

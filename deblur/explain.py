@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,7 @@ def _pixel(
         "frame": t,
         "name": infos[t].name,
         "at": f"{at[0]},{at[1]}",
+        "channels": list(sequence.source.header.channels),
         "source": sequence.source.read(t, t + 1, box)[0, :, 0, 0].tolist(),
         "restored": run.read("0", t, t + 1, box)[0, :, 0, 0].tolist(),
         "weight": round(int(run.read("quality/weight", t, t + 1, box)[0, 0, 0]) / 255, 3),
@@ -196,23 +198,23 @@ def _neighbour(infos: tuple[FrameInfo, ...], t: int, side: _Side, here: tuple[in
     return {
         "name": infos[side.frame].name,
         **gap,
-        "motion to it, px": [dy, dx],
+        "motion to it, px down and right": [dy, dx],
         "confidence": round(float(side.sure[here]), 3),
-        "share of that motion within the exposure": round(side.scale, 4),
-        "camera shake added, px": [round(v, 3) for v in side.lack],
+        "share of that motion within the exposure": round(abs(side.scale), 4),
+        "camera shake added, px down and right": [round(v, 3) for v in side.lack],
     }
 
 
 def _path_group(p: Parameters, path: tuple[float, float], shake: Float) -> Group:
     spread = p.exposure.uncertainty
     return {
-        "over the exposure, px": [round(path[0], 3), round(path[1], 3)],
+        "over the exposure, px down and right": [round(path[0], 3), round(path[1], 3)],
         "length, px": round(float(np.hypot(*path)), 3),
         "exposure fraction": p.exposure.fraction,
         "known from": p.exposure.origin
         + (", a time for each frame" if p.exposure.per_frame else "")
         + (f", ± {spread:.2g}" if spread else ""),
-        "bend of it, px": [round(v, 3) for v in vector(shake[BEND])],
+        "bend of it, px down and right": [round(v, 3) for v in vector(shake[BEND])],
         "readout, of a frame interval": p.readout,
         "motion method": p.motion_method,
     }
@@ -224,18 +226,20 @@ def _restoration(sequence: SequenceStore, run: RunStore, p: Parameters, t: int, 
     return {
         "method": p.restore.method,
         "iterations": told["iterations"],
-        "residual, rms": told["residual"],
+        "residual, rms, of full range": told["residual"],
         "noise of the frame": round(float(sequence.survey_part("noise", t, t + 1)[0]), 6),
         "mean weight of the frame": round(told["weight"], 4),
         "quality of the frame": round(told["quality"], 4),
         "light": f"{p.light.transfer}, black {p.light.black:g}, white {p.light.white:g}",
         "window": f"rows {core.y0}-{core.y1 - 1}, columns {core.x0}-{core.x1 - 1}, halo {p.restore_halo} px",
-        "code": {"motion": list(p.motion_version), "restoration": p.restore_version},
+        "versions of the numerics": {"motion": list(p.motion_version), "restoration": p.restore_version},
     }
 
 
 def _unit(record: Group) -> Group:
     told = {key: record[key] for key in UNIT if key in record}
+    if "began" in told:
+        told["began"] = _moment(told["began"])
     box = record["box"]
     frames = f"{record['frames'][0]}-{record['frames'][1] - 1}"
     return {
@@ -244,11 +248,17 @@ def _unit(record: Group) -> Group:
     }
 
 
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
 def _run(sequence: SequenceStore, run: RunStore) -> Group:
     folder = run.path / "provenance"
     told: Group = {"sequence": sequence.id, "run": run.id, "state": state_of(sequence, run)}
     decided = [entry for entry in history(sequence) if run.id in (entry["run"], entry.get("instead_of"))]
-    told["history"] = [f"{entry['action']} {entry.get('reason', '')}".strip() for entry in decided]
+    told["history"] = [
+        f"{entry['action']} {_moment(entry['at'])} {entry.get('reason', '')}".strip() for entry in decided
+    ]
     if (folder / "environment.json").is_file():
         here = read_json(folder / "environment.json", what="environment of the run")
         told |= {key: here[key] for key in ("deblur", "commit", "python", "platform", "cpu") if here.get(key)}

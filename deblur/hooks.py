@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import smtplib
 import subprocess
+import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from typing import Any
 
@@ -16,37 +19,69 @@ from deblur.config import Hooks
 log = logging.getLogger("deblur.hooks")
 PATIENCE = 30.0  # seconds for each
 
+Report = Mapping[str, Any]
 
-def tell(hooks: Hooks, report: Mapping[str, Any]) -> list[str]:
-    """Tell everybody; returns a line for each hook that did not work, without its address."""
+
+def tell(hooks: Hooks, report: Report) -> list[str]:
+    """Tell everybody; returns a line for each hook that did not work, without its address.
+
+    One that hangs is left behind after half a minute, however it hangs.
+    """
     failed = []
     for name, hook, told in (
         ("command", _command, hooks.command),
         ("webhook", _webhook, hooks.webhook),
         ("mail", _mail, hooks.mail),
     ):
-        if not told:
-            continue
-        try:
-            hook(hooks, report)
-        except (OSError, ValueError, subprocess.SubprocessError, smtplib.SMTPException) as error:
-            failed.append(f"hooks.{name} did not work: {type(error).__name__}")
+        if told and (reason := _attempt(name, lambda hook=hook: hook(hooks, report))):  # type: ignore[misc]
+            failed.append(f"hooks.{name} did not work: {reason}")
             log.warning("%s", failed[-1])
     return failed
 
 
-def _command(hooks: Hooks, report: Mapping[str, Any]) -> None:
-    subprocess.run(
-        list(hooks.command),
-        input=json.dumps(report),
-        text=True,
-        timeout=PATIENCE,
-        check=True,
+def _attempt(name: str, hook: Callable[[], None]) -> str:
+    """Why a hook did not work, empty where it did. In a thread: a server that sends a byte now and then has no timeout."""
+    reasons = [f"no answer within {PATIENCE:g} s"]
+
+    def work() -> None:
+        try:
+            hook()
+            reasons.append("")
+        except Exception as error:  # a hook may fail in any way; it is named, and the night goes on
+            reasons.append(type(error).__name__)
+
+    thread = threading.Thread(target=work, name=f"deblur-hook-{name}", daemon=True)
+    thread.start()
+    thread.join(PATIENCE + 1)  # each has a limit of its own, which says more
+    return reasons[-1]
+
+
+def _command(hooks: Hooks, report: Report) -> None:
+    with subprocess.Popen(
+        hooks.command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-    )
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            process.communicate(json.dumps(report), timeout=PATIENCE)
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, "the command")
 
 
-def _webhook(hooks: Hooks, report: Mapping[str, Any]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
+    """A command and whatever it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _webhook(hooks: Hooks, report: Report) -> None:
     if not hooks.webhook.startswith(("https://", "http://")):
         raise ValueError("not an http(s) address")
     body = json.dumps(report).encode()
@@ -57,7 +92,7 @@ def _webhook(hooks: Hooks, report: Mapping[str, Any]) -> None:
         pass
 
 
-def _mail(hooks: Hooks, report: Mapping[str, Any]) -> None:
+def _mail(hooks: Hooks, report: Report) -> None:
     host, _, port = hooks.smtp.partition(":")
     message = EmailMessage()
     message["Subject"] = f"deblur: {report.get('state', 'failed')}: {report.get('archive', '')}"

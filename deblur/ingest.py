@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,16 @@ from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def say(progress: Progress, *lines: str) -> None:
+    """Have whoever is told of progress say a line as it is: one with nothing to be counted."""
+    for line in filter(None, lines):
+        progress(line, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +115,11 @@ def _undone_on_failure(path: Place) -> Iterator[None]:
 def _ingest(
     archive: Archive, name: str, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
-    base, chain, parts = _place(archive, name, source, reader)
+    base, chain, parts, replaced = _place(archive, name, source, reader)
     found = [_known(store) for store in chain]
     for number, part in enumerate(parts, len(chain) + 1):
         sequence = segment_id(archive, base, number) if chain else base
-        told = _continued(archive, base, number, part) if chain else {}
+        told = _continued(archive, base, number, part) if chain else {"replaces": replaced}
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
@@ -155,17 +166,23 @@ def _copied(
 ) -> tuple[SourceStore, tuple[str, ...]]:
     count = len(reader.frames)
     store = archive.sequence(sequence)
+    header = reader.header
+    block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
+    files = _paths(source, reader)
+    stamps = [_stamp(path) for path in files]
     with SourceStore.create(
         store.source.path,
         reader.header,
         reader.frames,
         chunk=job.tiling.chunk,
-        shard_frames=job.tiling.frames,
+        shard_frames=block,
         shard_size=job.tiling.shard,
     ) as writer:
-        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=job.tiling.frames)
+        copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        files = _paths(source, reader)
+        for path, stamp in zip(files, stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
             "source": without_secrets(source.model_dump(mode="json")),
             "fingerprint": fingerprint(reader, files),
@@ -211,7 +228,8 @@ class _Copy:
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         paths = [self._reader.file(index) for index in places]
         files = [sha256_file(path) if path is not None else None for path in paths]
-        self._writer.write(written, np.stack(held), indices=places, files=files)
+        frames = np.stack(held) if len(held) > 1 else held[0][None]
+        self._writer.write(written, frames, indices=places, files=files)
         written += len(held)
         held.clear()
         places.clear()
@@ -235,6 +253,12 @@ def _paths(source: Source, reader: Reader) -> list[Path]:
     return [path for path in files if path is not None] or _files_of(Path(source.path))
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def _files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
@@ -247,8 +271,11 @@ def _name(source: Source, reader: Reader) -> str:
 
 def _place(
     archive: Archive, name: str, source: Source, reader: Reader
-) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...]]:
-    """(the sequence that this source is, what the archive has of it, what is new); a changed source is a new one."""
+) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...], str]:
+    """(the sequence that this source is, what the archive has of it, what is new, the sequence that it replaces).
+
+    A changed source is a new sequence, which replaces the one that was made of it before.
+    """
     whole = Part(0, len(reader.frames))
     print_ = fingerprint(reader, _paths(source, reader))
     version, latest = 1, ""
@@ -258,11 +285,11 @@ def _place(
         if not store.source.exists:
             break
         if facts(store)["fingerprint"] == print_:
-            return sequence, (store,), ()
+            return sequence, (store,), (), ""
         version, latest = version + 1, sequence
     if latest:
         chain = segments(archive, latest)
         parts = new_parts(chain, reader)
         if parts is not None:
-            return latest, chain, parts
-    return sequence, (), (whole,)
+            return latest, chain, parts, ""
+    return sequence, (), (whole,), latest

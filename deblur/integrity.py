@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from deblur import motion, sequence, survey
 from deblur.config import Source
+from deblur.crew import Connection
 from deblur.errors import DeblurError, NumericsError, StoreError
+from deblur.evidence import SUMS, copy_problems, kept_runs, mend, renew_sums
 from deblur.execute import run_tasks
 from deblur.ingest import Progress
 from deblur.io import open_source
@@ -33,11 +36,13 @@ from deblur.store import (
 from deblur.store.archive import REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import copy_file, read_json, remove_tree
-from deblur.store.shards import Grid, index_of
+from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import PIXELS, pixel_digest
+from deblur.store.table import ShardTable
 from deblur.tiling import Box
 from deblur.unit import Task
 
+LITTLE = Sample(1e-9)  # metadata is looked at in any case
 ORIGINAL = "original"  # stands for a run's id where the damage is outside of the archive
 
 
@@ -65,7 +70,7 @@ def find_damage(
 
     Raises StoreError for a sequence that there isn't.
     """
-    there = archive.sequences()
+    there = (*archive.sequences(), *archive.headless())
     chosen = tuple(sequences) or there
     unknown = sorted(set(chosen) - set(there))
     if unknown:
@@ -76,12 +81,40 @@ def find_damage(
         found = [Damage(sequence_id, "", p) for p in verify_source(store.source, sample=picked)]
         if originals and not found:
             found += [Damage(sequence_id, ORIGINAL, p) for p in _originals(store, picked)]
-        for run_id in store.runs():
-            run = store.run(run_id)
-            found += [Damage(sequence_id, run_id, p) for p in verify_run(run, sample=picked)]
-            found += [Damage(sequence_id, run_id, p) for p in _provenance(store, run)]
+        for run_id in sorted({*store.runs(), *kept_runs(store)}):
+            run = RunStore(store.run_path(run_id))
+            found += [Damage(sequence_id, run_id, p) for p in _run_problems(store, run, picked)]
+        found += [Damage(sequence_id, "", p) for p in _state(store)]
         yield from found
         progress("verify", done, len(chosen))
+
+
+def _state(store: SequenceStore) -> Iterator[Problem]:
+    """Whether survey and publication, which no run holds, are there and whole."""
+    sealed = [run_id for run_id in store.runs() if store.run(run_id).sealed]
+    try:
+        if store.runs() or store.survey_path.exists():
+            store.check_survey()
+        current = store.current()
+    except StoreError as error:
+        yield Problem("metadata", "", str(error))
+        return
+    if current is not None and current not in sealed:
+        yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
+    if sealed and not store.publication()[0]:
+        yield Problem("metadata", "", f"{store.path / 'current.json'} is missing: restore it from a copy")
+
+
+def _run_problems(store: SequenceStore, run: RunStore, sample: Sample) -> Iterator[Problem]:
+    """What is wrong with a run's records, then with the rest of it; each file is named once."""
+    records = list(copy_problems(store, run))
+    yield from records
+    told = {problem.shard for problem in records}
+    try:
+        rest = [*verify_run(run, sample=sample), *_provenance(store, run)]
+    except StoreError as error:  # a ledger that is damaged and has no copy
+        rest = [Problem("metadata", "", str(error))]
+    yield from (problem for problem in rest if problem.shard not in told)
 
 
 def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
@@ -92,9 +125,13 @@ def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
         graph = read_json(run.path / CRATE, what="run record")["@graph"]
         told = next(entity["sha256"] for entity in graph if entity["@id"] == "#source")
     except (StoreError, KeyError, StopIteration, TypeError):
-        yield Problem("metadata", "", f"the record {CRATE} of run {run.id} is damaged")
+        yield Problem("metadata", CRATE, f"the record {CRATE} of run {run.id} is damaged")
         return
-    if told != store.source.digest:
+    try:
+        digest = store.source.digest
+    except StoreError:
+        return  # said of the source already
+    if told != digest:
         yield Problem("metadata", "", f"run {run.id} was made from another source than the one beside it")
 
 
@@ -108,11 +145,18 @@ def _originals(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
             yield Problem("changed", "", f"{path} is not what was ingested: its bytes have another sha256")
 
 
-def repair(archive: Archive, damages: Iterable[Damage], *, progress: Progress = silent) -> list[Damage]:
-    """Make damaged shards again: source frames from their originals, units by computing them; the bytes must be those
-    that the digests say. Returns what could not be repaired, each with the reason.
+def repair(
+    archive: Archive,
+    damages: Iterable[Damage],
+    *,
+    connection: Connection | None = None,
+    progress: Progress = silent,
+) -> list[Damage]:
+    """Make damaged files again: records from their copies, source frames from their originals, units by computing them;
+    the bytes must be those that the digests say. Returns what could not be repaired, each with the reason.
 
     Nothing but what is damaged is computed (and what the ledger doesn't hold is left to `deblur run`).
+    `connection`: to a cluster that computes, given the bytes that a unit takes; without it this process does.
     """
     left: list[Damage] = []
     by_store: dict[tuple[str, str], list[Damage]] = {}
@@ -127,7 +171,7 @@ def repair(archive: Archive, damages: Iterable[Damage], *, progress: Progress = 
                 elif run_id == ORIGINAL:
                     left += found
                 else:
-                    left += _repair_run(archive, store, store.run(run_id), found, progress)
+                    left += _repair_run(archive, store, found, connection, progress)
         except DeblurError as error:
             left += [_because(damage, str(error)) for damage in found]
     return left
@@ -139,36 +183,80 @@ def _because(damage: Damage, reason: str) -> Damage:
 
 
 def _repair_run(
-    archive: Archive, store: SequenceStore, run: RunStore, found: list[Damage], progress: Progress
+    archive: Archive,
+    store: SequenceStore,
+    found: list[Damage],
+    connection: Connection | None,
+    progress: Progress,
+) -> list[Damage]:
+    """Records and metadata first: without them nobody knows what else is damaged."""
+    run_id = found[0].run
+    if any(damage.problem.kind == "metadata" for damage in found):
+        _mend_metadata(store, RunStore(store.run_path(run_id)), found)
+        again = _run_problems(store, RunStore(store.run_path(run_id)), Sample())
+        found = [Damage(store.id, run_id, problem) for problem in again]
+    left = [damage for damage in found if damage.problem.unit is None]
+    wanted = [damage for damage in found if damage.problem.unit is not None]
+    if wanted:
+        left += _repair_shards(archive, store, store.run(run_id), wanted, connection, progress)
+    return left
+
+
+def _mend_metadata(store: SequenceStore, run: RunStore, found: list[Damage]) -> None:
+    """From the copy kept beside the run; a zarr.json of an array or a group also from what the run says of itself."""
+    if any(damage.problem.shard == SUMS for damage in found):
+        renew_sums(store, run)
+    mend(store, run)
+    run = RunStore(run.path)
+    wrong = [p.shard for p in verify_run(run, sample=LITTLE) if p.kind == "metadata"]
+    layout = [key for key in wrong if key.endswith("/zarr.json")]
+    if not layout:
+        return
+    with _aside(store, run) as aside:
+        for key in layout:
+            copy_file(aside.path / key, run.path / key, sha256_file(aside.path / key))
+
+
+@contextmanager
+def _aside(store: SequenceStore, run: RunStore) -> Iterator[RunStore]:
+    """An empty run laid out like another one, gone afterwards."""
+    aside = store.create_run(f"{REPAIR}{run.id}-{uuid.uuid4().hex[:8]}", run.spec)
+    try:
+        yield aside
+    finally:
+        remove_tree(aside.path)
+
+
+def _repair_shards(
+    archive: Archive,
+    store: SequenceStore,
+    run: RunStore,
+    found: list[Damage],
+    connection: Connection | None,
+    progress: Progress,
 ) -> list[Damage]:
     """Units that wrote damaged shards are computed in a run aside, and their shards copied where they are right."""
     _require_same_code(run)
-    wanted = {d.problem.unit for d in found}
+    wanted = {damage.problem.unit for damage in found}
     records = {told["key"]: told for told in run.ledger().latest() if told["key"] in wanted}
-    left = [d for d in found if d.problem.unit not in records]
-    damaged = {d.problem.shard: d for d in found if d.problem.unit in records}
-    digests = run.ledger().shards()
-    aside = store.create_run(f"{REPAIR}{run.id}-{uuid.uuid4().hex[:8]}", run.spec)
-    try:
+    left = [damage for damage in found if damage.problem.unit not in records]
+    damaged = {damage.problem.shard: damage for damage in found if damage.problem.unit in records}
+    digests = run.table()
+    with _aside(store, run) as aside:
         for stage in (*STAGES, "pyramid"):
-            keys = {
-                str(d.problem.unit)
-                for d in damaged.values()
-                if records[str(d.problem.unit)]["stage"] == stage
-            }
+            keys = sorted({str(d.problem.unit) for d in damaged.values()})
+            mine = [records[key] for key in keys if records[key]["stage"] == stage]
             made: dict[str, str] = {}
-            if stage == "pyramid" and keys:
+            if stage == "pyramid" and mine:
                 _lend(run, aside, str(run.spec.unit_levels - 1), digests)
                 made = aside.finish_pyramid()
-            elif keys:
-                made = _computed(archive, store, run, aside, [records[key] for key in sorted(keys)], progress)
+            elif mine:
+                made = _computed(archive, store, run, aside, mine, digests, connection, progress)
             for shard in sorted(set(damaged) & set(made)):
-                if made[shard] == digests[shard]:
-                    copy_file(aside.path / shard, run.path / shard, digests[shard])
+                if made[shard] == digests.of(shard):
+                    copy_file(aside.path / shard, run.path / shard, made[shard])
                 else:
                     left.append(_because(damaged[shard], "computed again, it came out otherwise"))
-    finally:
-        remove_tree(aside.path)
     return left
 
 
@@ -178,6 +266,8 @@ def _computed(
     run: RunStore,
     aside: RunStore,
     records: list[dict[str, Any]],
+    digests: ShardTable,
+    connection: Connection | None,
     progress: Progress,
 ) -> dict[str, str]:
     """Compute units again in the run aside; {shard: digest} of what they wrote. Raises StoreError where one fails."""
@@ -187,31 +277,42 @@ def _computed(
         unit = Unit(told["stage"], told["frames"][0], told["frames"][1], Box(**told["box"]), told["key"])
         tasks.append(Task(str(archive.path), store.id, aside.id, unit))
         if unit.stage == "restore":
-            _lend_motion(run, aside, unit, told["halo"])
+            _lend_motion(run, aside, unit, told["halo"], digests)
 
     def done(task: Task, record: dict[str, Any]) -> None:
         made.update(record["shards"])
-        progress(f"repair {store.id}", len(made), len(made))
+        progress(f"repair {store.id}", next(finished), len(tasks))
 
-    failures = run_tasks(tasks, done=done)
+    finished, need = count(1), max(int(told.get("peak_bytes", 0)) for told in records)
+    with connection(need) if connection else nullcontext() as client:
+        failures = run_tasks(tasks, client=client, done=done)
     if failures:
         raise StoreError(f"a unit can't be computed again: {failures[0]}")
     return made
 
 
-def _lend_motion(run: RunStore, aside: RunStore, unit: Unit, halo: int) -> None:
+def _lend_motion(run: RunStore, aside: RunStore, unit: Unit, halo: int, digests: ShardTable) -> None:
     """The motion that a restoration reads, of its frames and those beside them."""
     count, _, height, width = run.spec.shape
     region = unit.box.grown(halo, height, width)
     first, last = max(0, unit.t0 - 1), min(count, unit.t1 + 1)
     for name in ("motion/forward", "motion/backward"):
-        wanted = run.shard_digests(name, first, last, region)
-        aside.copy_shards(run, {k: d for k, d in wanted.items() if not (aside.path / k).is_file()})
+        grid = run.array(name).grid
+        _copied(run, aside, name, grid.touched(grid.region(first, last, region)), digests)
 
 
-def _lend(run: RunStore, aside: RunStore, array: str, digests: dict[str, str]) -> None:
-    own = {key: digest for key, digest in digests.items() if index_of(key)[0] == array}
-    aside.copy_shards(run, {key: digest for key, digest in own.items() if not (aside.path / key).is_file()})
+def _lend(run: RunStore, aside: RunStore, array: str, digests: ShardTable) -> None:
+    _copied(run, aside, array, run.array(array).grid.indices(), digests)
+
+
+def _copied(
+    run: RunStore, aside: RunStore, array: str, indices: Iterable[Index], digests: ShardTable
+) -> None:
+    """Take over what the run aside doesn't have yet of an array. Raises StoreError for a damaged shard."""
+    for index in indices:
+        key, digest = key_of(array, index), digests.digest(array, index)
+        if digest is not None and not (aside.path / key).is_file():
+            aside.copy_shards(run, {key: digest})
 
 
 def _require_same_code(run: RunStore) -> None:

@@ -6,31 +6,30 @@ A sequence that fails does not stop the others: its outcome carries the fault, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
-from itertools import pairwise, takewhile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from deblur.clusters import connect, fitting_workers
+from deblur.clusters import fitting_workers
 from deblur.config import JobConfig, Source
+from deblur.crew import Connection, Crew
 from deblur.errors import DeblurError
 from deblur.execute import Failure, run_tasks
-from deblur.exposure import estimate_stored
 from deblur.ingest import Progress, ingest_source
+from deblur.ingest import silent as silent
 from deblur.outcome import Outcome, Sequence
+from deblur.outcome import raise_if_all_failed as raise_if_all_failed
+from deblur.overview import ensure_survey
+from deblur.pace import write_projected
 from deblur.plan import (
     STAGES,
     Plan,
     Stage,
     check_methods,
-    frame_infos,
     make_plan,
-    nominal_interval,
     source_exposure,
-    source_light,
     units,
 )
 from deblur.provenance import numerics_class
@@ -38,32 +37,21 @@ from deblur.release import publish as publish
 from deblur.release import verify as verify
 from deblur.selection import chosen as chosen
 from deblur.selection import published as published
-from deblur.shutter import NUMERICS_VERSION as SHUTTER_VERSION
 from deblur.store import (
     Archive,
     RunSpec,
     RunStore,
     SequenceStore,
-    SourceStore,
     held_back,
     levels_for,
 )
-from deblur.store.durable import digest_of
+from deblur.store.ledger import Index
 from deblur.store.publish import Action
-from deblur.survey import NUMERICS_VERSION as SURVEY_VERSION
-from deblur.survey import survey
 from deblur.types import Estimate
 from deblur.unit import Task
 
 if TYPE_CHECKING:
     from distributed import Client
-
-
-Connection = Callable[[int], "AbstractContextManager[Client | None]"]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def ingest(job: JobConfig, *, progress: Progress = silent) -> list[Sequence]:
@@ -96,14 +84,16 @@ def plan(
     sequences: list[Sequence],
     *,
     action: Action = "publish",
+    connection: Connection | None = None,
     progress: Progress = silent,
     check: bool = False,
 ) -> list[Outcome]:
     """Survey and plan every sequence. `check` also counts what is left to do and projects how long it takes.
 
-    `action`: what publishing will be called; a run that a person took back is not computed for it.
+    `action`: what publishing will be called; a run that a person took back is not computed for it. `connection`: as
+    for `compute`.
     """
-    outcomes = plan_each(job, sequences, action=action, progress=progress)
+    outcomes = plan_each(job, sequences, action=action, connection=connection, progress=progress)
     raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
     if not check:
         return outcomes
@@ -114,24 +104,36 @@ def plan(
 
 
 def plan_each(
-    job: JobConfig, sequences: list[Sequence], *, action: Action = "publish", progress: Progress = silent
+    job: JobConfig,
+    sequences: list[Sequence],
+    *,
+    action: Action = "publish",
+    connection: Connection | None = None,
+    progress: Progress = silent,
 ) -> list[Outcome]:
     """The same, unchecked; a sequence that can't be planned says so in its own outcome."""
     if all(sequence.error for sequence in sequences):
         return [Outcome(sequence) for sequence in sequences]  # there may be no archive yet
     archive = Archive.open(job.archive)
-    return [_planned(job, archive, sequence, action, progress) for sequence in sequences]
+    with Crew(job, progress) as own:
+        share = connection or own.share
+        return [_planned(job, archive, sequence, action, share, progress) for sequence in sequences]
 
 
 def _planned(
-    job: JobConfig, archive: Archive, sequence: Sequence, action: Action, progress: Progress
+    job: JobConfig,
+    archive: Archive,
+    sequence: Sequence,
+    action: Action,
+    connection: Connection,
+    progress: Progress,
 ) -> Outcome:
     if sequence.error:
         return Outcome(sequence)
     store = archive.sequence(sequence.id)
     try:
         source = _pinned(sequence.source, archive, store)
-        ensure_survey(job, source, store, progress)
+        ensure_survey(job, source, store, connection=connection, progress=progress)
         planned = make_plan(job, source, store)
     except DeblurError as error:
         return Outcome(sequence, error=error)
@@ -160,7 +162,9 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
     missing = carried = 0
     seconds = 0.0
-    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage)):
+    run = outcome.plan.run
+    finished = store.run(run).ledger().index() if run in store.runs() else ()
+    for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage, finished)):
         unit = task.unit
         missing, carried = missing + (task.parent is None), carried + (task.parent is not None)
         if task.parent is None:
@@ -172,66 +176,6 @@ def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str
     )
     projected = seconds * outcome.plan.cost.compute_amplification / workers
     return replace(outcome, missing=missing, carried=carried, projected_seconds=projected)
-
-
-def ensure_survey(job: JobConfig, source: Source, store: SequenceStore, progress: Progress = silent) -> None:
-    """Survey a sequence unless the stored survey is what this job would make."""
-    pixels = store.source
-    light = source_light(source, pixels)
-    exposure = source_exposure(source, pixels)
-    identity = {
-        "version": SURVEY_VERSION,
-        "method": job.motion.method,
-        "light": asdict(light),
-        "fraction": exposure.fraction if exposure else f"estimated, version {SHUTTER_VERSION}",
-    }
-    if store.has_survey() and store.survey_attrs()["identity"] == identity:
-        return
-    count = pixels.shape[0]
-    gaps, method = _gaps(pixels), job.motion.method
-    estimate = None
-    if exposure is None:
-        estimate = estimate_stored(store, light=light, motion_method=method, gaps=gaps, progress=progress)
-    fraction = estimate.value if estimate else exposure.fraction if exposure else None
-
-    def frames() -> Iterator[Any]:
-        for t in range(count):
-            yield pixels.read(t, t + 1)[0]
-            progress(f"survey {store.id}", t + 1, count)
-
-    found = survey(frames(), light=light, motion_method=method, gaps=gaps, fraction=fraction)
-    arrays = {
-        name: getattr(found, name)
-        for name in ("forward", "backward", "linked", "noise", "noise_curve", "shake", "unsteady")
-    }
-    told = {"identity": identity, "reduction": found.reduction, "longest": found.longest}
-    told["exposure"] = asdict(estimate) if estimate else None
-    reach = np.hypot(found.shake[..., 0], found.shake[..., 1])
-    told["shaken"] = float((reach[:, :2].max(axis=1) + 2 * reach[:, 2]).max())
-    fields = [
-        [found.forward[t].tobytes().hex(), found.backward[t].tobytes().hex(), bool(found.linked[t])]
-        for t in range(count)
-    ]
-    facts = [[float(found.noise[t]), found.shake[t].tolist(), float(found.unsteady[t])] for t in range(count)]
-    store.write_survey(arrays | {"motion_digest": _digests(fields), "restore_digest": _digests(facts)}, told)
-
-
-def _gaps(pixels: SourceStore) -> list[bool]:
-    """Between which frames time is missing: a quarantined frame, a camera that paused."""
-    infos = frame_infos(pixels)
-    interval = nominal_interval(infos)
-    places = [frame.index for frame in pixels.frames]
-    gaps = [after - before > 1 for before, after in pairwise(places)]
-    if interval is None:
-        return gaps
-    times = [info.time or 0.0 for info in infos]
-    late = [after - before > 1.5 * interval for before, after in pairwise(times)]
-    return [a or b for a, b in zip(gaps, late, strict=True)]
-
-
-def _digests(rows: Iterable[list[Any]]) -> Any:
-    """(t, 32) bytes: what the survey says of each frame, so that units can be keyed without reading it all."""
-    return np.array([list(bytes.fromhex(digest_of(row))) for row in rows], np.uint8)
 
 
 def compute(
@@ -253,11 +197,8 @@ def compute(
     if not ready:
         return outcomes
     need = max(planned.cost.memory for n in ready if (planned := outcomes[n].plan))
-    start = connection or (lambda need: connect(job.cluster, memory=job.limits.memory, need=need))
     found = list(outcomes)
-    with start(need) as client:
-        if client is not None and connection is None and client.dashboard_link:
-            progress(f"Dask dashboard {client.dashboard_link}", 1, 1)
+    with Crew(job, progress) as own, (connection or own.share)(need) as client:
         for n in sorted(ready, key=lambda n: outcomes[n].parent is not None):
             found[n] = _computed(outcomes[n], archive, job, client, stop, progress)
     return found
@@ -298,10 +239,15 @@ def _computed(
         with store.lease().held():
             run = store.create_run(planned.run, run_spec(planned, store, job))
             run.sweep()
+            if not run.sealed:
+                link = client.dashboard_link if client is not None else ""
+                write_projected(run, planned, limit=job.limits.memory, dashboard=link or "")
             ledger = run.ledger()
+            finished = ledger.index()  # of both stages at once: with many units it takes its time
+            stages = Counter(str(record.get("stage")) for record in ledger.latest()) if len(finished) else {}
             for stage in STAGES:
-                tasks = _tasks(outcome, store, job, stage)
-                total, done = _remaining(run, planned, stage), 0
+                tasks = _tasks(outcome, store, job, stage, finished)
+                total, done = max(0, planned.cost.units // len(STAGES) - stages.get(stage, 0)), 0
                 if total:  # the first unit may take minutes: kernels are compiled for it
                     progress(f"{stage} {planned.sequence}", 0, total)
 
@@ -312,7 +258,13 @@ def _computed(
                     computed, carried = computed + (task.parent is None), carried + (task.parent is not None)
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
-                given_up = run_tasks(takewhile(lambda _: not stop(), tasks), client=client, done=record)
+                given_up = run_tasks(
+                    takewhile(lambda _: not stop(), tasks),
+                    client=client,
+                    done=record,
+                    need=planned.cost.memory,
+                    priority=0 if outcome.parent else 1,  # others' reprocessing on the same scheduler waits
+                )
                 for failure in given_up:  # tried again by the next run; until then `status` counts it
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}
                     ledger.append({"status": "failed", **told})
@@ -333,11 +285,12 @@ def _computed(
     )
 
 
-def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage) -> Iterator[Task]:
-    """The units of a stage that the run's ledger does not have; those that the parent has are carried over."""
+def _tasks(
+    outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage, finished: Index | tuple[()]
+) -> Iterator[Task]:
+    """The units of a stage that are not finished; those that the parent has are carried over."""
     planned = outcome.plan
     assert planned is not None
-    finished = store.run(planned.run).ledger().index() if planned.run in store.runs() else ()
     held = store.run(outcome.parent).ledger().index() if outcome.parent else ()
     if outcome.parent and not _same_layout(store.run(outcome.parent), run_spec(planned, store, job)):
         held = ()
@@ -345,12 +298,6 @@ def _tasks(outcome: Outcome, store: SequenceStore, job: JobConfig, stage: Stage)
         if unit.key not in finished:
             parent = outcome.parent if unit.key in held else None
             yield Task(str(job.archive), planned.sequence, planned.run, unit, parent)
-
-
-def _remaining(run: RunStore, planned: Plan, stage: Stage) -> int:
-    """How many units of a stage are to be done: what the plan has, without what the ledger has."""
-    done = sum(1 for record in run.ledger().latest() if record.get("stage") == stage)
-    return max(0, planned.cost.units // len(STAGES) - done)
 
 
 def _same_layout(parent: RunStore, spec: RunSpec) -> bool:
@@ -367,32 +314,24 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
     return RunSpec(
         shape=planned.shape,
         dtype=planned.dtype,
-        shard_frames=planned.frames,
-        shard_size=job.tiling.shard,
-        chunk=job.tiling.chunk,
-        levels=levels_for(height, width, chunk=job.tiling.chunk),
+        shard_frames=planned.layout.frames,
+        shard_size=planned.layout.shard,
+        chunk=planned.layout.chunk,
+        levels=levels_for(height, width, chunk=planned.layout.chunk),
         gradients="gradients" in job.outputs,
         name=planned.sequence,
         channels=header.channels,
         frame_rate=header.frame_rate,
         pixel_size=header.pixel_size,
         largest=light.white,
-        parameters=planned.parameters.dump() | {"numerics": numerics_class()},
+        parameters=planned.parameters.dump() | {"numerics": numerics_class(), "unit": planned.layout.unit},
     )
 
 
 def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:
     """The whole job, without an orchestrator."""
-    outcomes = plan(job, ingest(job, progress=progress), progress=progress)
-    return publish(job, verify(job, compute(job, outcomes, progress=progress)))
-
-
-def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
-    """One failure as it is; several as one line, of their common kind."""
-    failed = list({str(error): error for error in errors if error}.values())
-    if not errors or not all(errors):
-        return
-    if len(failed) == 1:
-        raise failed[0]
-    kinds = {type(error) for error in failed}
-    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))
+    found = ingest(job, progress=progress)
+    with Crew(job, progress) as crew:
+        outcomes = plan(job, found, connection=crew.share, progress=progress)
+        outcomes = compute(job, outcomes, connection=crew.share, progress=progress)
+    return publish(job, verify(job, outcomes))

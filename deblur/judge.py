@@ -38,28 +38,29 @@ def frame_records(run: RunStore) -> dict[int, dict[str, Any]]:
 
 
 def _by_frame(units: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    found: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    """One record a frame, put together as its units' records go by: what is held does not grow with them."""
+    found: dict[int, dict[str, Any]] = {}
     for unit in units:
-        for frame in unit.get("quality", ()):
-            found.setdefault(frame["frame"], []).append((sum(frame["reasons"].values()), frame))
-    return {t: _merged(parts) for t, parts in sorted(found.items())}
+        for part in unit.get("quality", ()):
+            _add(found.setdefault(part["frame"], _nothing(part["frame"])), part)
+    for frame in found.values():
+        total = sum(frame["reasons"].values())
+        frame["weight"] /= total
+        frame["quality"] = sum(frame["reasons"].get(name, 0) for name in HARMLESS) / total
+    return dict(sorted(found.items()))
 
 
-def _merged(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-    """One frame's record from those of its units, each with its number of pixels."""
-    total = sum(pixels for pixels, _ in parts)
-    reasons: dict[str, int] = {}
-    for _, part in parts:
-        for reason, count in part["reasons"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    return {
-        "frame": parts[0][1]["frame"],
-        "weight": sum(pixels * part["weight"] for pixels, part in parts) / total,
-        "quality": sum(reasons.get(name, 0) for name in HARMLESS) / total,
-        "reasons": reasons,
-        "iterations": max(part["iterations"] for _, part in parts),
-        "residual": max(part["residual"] for _, part in parts),
-    }
+def _nothing(frame: int) -> dict[str, Any]:
+    return {"frame": frame, "weight": 0.0, "quality": 0.0, "reasons": {}, "iterations": 0, "residual": 0.0}
+
+
+def _add(frame: dict[str, Any], part: Mapping[str, Any]) -> None:
+    """A unit's part of a frame; until all are there `weight` is the sum over pixels."""
+    for reason, count in part["reasons"].items():
+        frame["reasons"][reason] = frame["reasons"].get(reason, 0) + count
+    frame["weight"] += sum(part["reasons"].values()) * part["weight"]
+    frame["iterations"] = max(frame["iterations"], part["iterations"])
+    frame["residual"] = max(frame["residual"], part["residual"])
 
 
 def summarise(run: RunStore) -> Summary:

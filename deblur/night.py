@@ -6,35 +6,32 @@ beside the catalog, so it may be lost: then the stores are asked.
 
 from __future__ import annotations
 
-import json
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from deblur import job as work
 from deblur.catalog import Catalog, cache_folder
-from deblur.clusters import connect, fitting_workers, refuse_small_workers
 from deblur.config import JobConfig
+from deblur.crew import Crew as Crew
 from deblur.errors import ConfigError, StoreError
-from deblur.ingest import Progress
-from deblur.job import silent
+from deblur.ingest import Progress, silent
 from deblur.outcome import Outcome
 from deblur.place import Place, listed, place
 from deblur.plan import check_methods
 from deblur.provenance import commit, numerics_digest, version
 from deblur.store import Archive
 from deblur.store.durable import digest_of, read_json, write_json
+from deblur.store.lease import BEAT, GLANCE, STILL
 from deblur.store.owner import Owner
 from deblur.store.publish import Action
 from deblur.watch import Arrival, arrivals
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 T = TypeVar("T")
 MOST = 200  # batches of one night: each is a task in Prefect's database
@@ -103,7 +100,9 @@ def work_on(
 ) -> list[Outcome]:
     """Ingest, plan, compute, verify and publish some sources; what fails says so in its outcome."""
     mine = job.model_copy(update={"sources": tuple(arrival.source for arrival in batch), "watch": ()})
-    outcomes = work.plan_each(mine, work.ingest_each(mine, progress=progress), progress=progress)
+    share = crew.share if crew else None
+    found = work.ingest_each(mine, progress=progress)
+    outcomes = work.plan_each(mine, found, connection=share, progress=progress)
     outcomes = _carried_out(mine, outcomes, "publish", crew, stop, progress)
     _remember(mine, batch, outcomes)
     return outcomes
@@ -119,7 +118,8 @@ def redo(
 ) -> list[Outcome]:
     """Compute some sequences of the archive again with the job's settings, as a person's decision."""
     found = work.published(job, tuple(ids))
-    outcomes = work.plan_each(job, found, action="reprocess", progress=progress)
+    share = crew.share if crew else None
+    outcomes = work.plan_each(job, found, action="reprocess", connection=share, progress=progress)
     outcomes = _carried_out(job, outcomes, "reprocess", crew, stop, progress)
     Catalog(Archive.open(job.archive)).update(*ids)
     return outcomes
@@ -198,41 +198,6 @@ class _Memory:
         return self._digest
 
 
-class Crew:
-    """The workers of one night: started when first needed, shared by its batches."""
-
-    def __init__(self, job: JobConfig) -> None:
-        self._job, self._stack = job, ExitStack()
-        self._begun, self._client, self._need = False, None, 0
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def share(self, need: int) -> AbstractContextManager[Client | None]:
-        """The client, for one batch whose units take up to `need` bytes.
-
-        Raises PlanError for workers too small for that.
-        """
-        cluster, roomy = self._job.cluster, True
-        if self._begun and cluster.kind == "local" and not cluster.workers:
-            roomy = fitting_workers(need) >= fitting_workers(self._need)  # for as many as were started
-        if not roomy:
-            self._stack.close()
-            self._begun, self._need = False, 0
-        if not self._begun:
-            self._client = self._stack.enter_context(
-                connect(cluster, memory=self._job.limits.memory, need=need)
-            )
-            self._begun = True
-        elif self._client is not None:
-            refuse_small_workers(self._client, need)
-        self._need = max(self._need, need)
-        return nullcontext(self._client)
-
-
 def deadline(text: str, *, now: datetime | None = None) -> float | None:
     """The next time that the clock here says `text` (HH:MM), in seconds since 1970; None for an empty text.
 
@@ -256,7 +221,7 @@ def deadline(text: str, *, now: datetime | None = None) -> float | None:
 class Night:
     """The record of one night, in the archive's `nights/`: begun, and ended in one way or another.
 
-    `flow_run`: Prefect's id of it. `owner`: the process that works.
+    `flow_run`: Prefect's id of it. `owner`: the process that works. `beat`: moves while that process lives.
     """
 
     id: str
@@ -266,6 +231,7 @@ class Night:
     state: str = "running"
     ended: float | None = None
     told: dict[str, Any] = field(default_factory=dict)
+    beat: int = 0
 
 
 @contextmanager
@@ -273,7 +239,12 @@ def recorded(archive: Place, *, flow_run: str = "") -> Iterator[Night]:
     """Keep the record of a night around its work; on an error it says `failed`."""
     stamp = datetime.now().strftime("%Y%m%dT%H%M%S")
     night = Night(f"{stamp}-{uuid.uuid4().hex[:6]}", time.time(), flow_run)
-    _write(archive, night)
+    _write(archive, asdict(night))
+    over = threading.Event()
+    heart = threading.Thread(
+        target=_beat, args=(archive, asdict(night), over), name="deblur-night", daemon=True
+    )
+    heart.start()
     try:
         yield night
         night.state = "done"
@@ -282,23 +253,63 @@ def recorded(archive: Place, *, flow_run: str = "") -> Iterator[Night]:
         night.told |= {"error": f"{type(error).__name__}: {error}"}
         raise
     finally:
+        over.set()
+        heart.join()
         night.ended = time.time()
-        _write(archive, night)
+        _write(archive, asdict(night))
 
 
-def dead_nights(archive: Place) -> list[Night]:
-    """Nights whose process is gone without a word; from now on they are recorded as crashed."""
-    found = []
-    for path in listed(archive / "nights", "[!.]*.json"):
-        night = Night(**json.loads(path.read_text(encoding="utf-8")))
-        if night.ended is None and Owner(**night.owner).is_gone():
-            night.state, night.ended = "crashed", time.time()
-            _write(archive, night)
-            found.append(night)
-    return found
+def _beat(archive: Place, told: dict[str, Any], over: threading.Event) -> None:
+    """Show life, for those on other hosts who can't see this process."""
+    while not over.wait(BEAT):
+        told["beat"] += 1
+        with suppress(StoreError, OSError):  # a full disk, say: the next beat may get through
+            _write(archive, told)
 
 
-def _write(archive: Place, night: Night) -> None:
+def dead_nights(
+    archive: Place,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Night]:
+    """Nights whose process is gone without a word; from now on they are recorded as crashed.
+
+    One of this host is known to be gone; one of another host is watched until it shows life, for a minute at most.
+    """
+    there = [
+        (path, night) for path in listed(archive / "nights", "[!.]*.json") if (night := _open_night(path))
+    ]
+    dead = [night for _, night in there if Owner(**night.owner).is_gone()]
+    watched = {path: night for path, night in there if night not in dead and not _seen_alive(night)}
+    began = clock()
+    while watched and clock() - began < STILL:
+        sleep(GLANCE)
+        watched = {path: night for path, night in watched.items() if _open_night(path) == night}
+    dead += watched.values()
+    for night in dead:
+        night.state, night.ended = "crashed", time.time()
+        _write(archive, asdict(night))
+    return dead
+
+
+def _open_night(path: Place) -> Night | None:
+    """The record of a night that has not ended; None for others, and for what is no such record."""
+    try:
+        night = Night(**read_json(path, what="record of a night"))
+    except (StoreError, TypeError):
+        return None
+    return night if night.ended is None else None
+
+
+def _seen_alive(night: Night) -> bool:
+    """Whether the night's process is one of this host, which would be known to be gone."""
+    owner, here = Owner(**night.owner), Owner.here()
+    known = bool(here.boot and here.namespace and owner.started)
+    return owner == here or (known and replace(owner, pid=0, started="") == replace(here, pid=0, started=""))
+
+
+def _write(archive: Place, told: dict[str, Any]) -> None:
     if (archive / "archive.json").is_file():  # the first night makes the archive
         (archive / "nights").mkdir(exist_ok=True)
-        write_json(archive / "nights" / f"{night.id}.json", asdict(night))
+        write_json(archive / "nights" / f"{told['id']}.json", told)

@@ -20,7 +20,7 @@ def origins(job: JobConfig, source: Source, store: SourceStore, parameters: Para
     """
     plain = JobConfig(archive=job.archive, sources=(source,))
     given = {
-        "window": job.tiling.window != plain.tiling.window,
+        "window": job.tiling.window is not None,
         "motion_method": job.motion != plain.motion,
         "outputs": job.outputs != plain.outputs,
         "readout": source.readout != Source(path=source.path).readout,

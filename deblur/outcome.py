@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deblur.config import Source
@@ -46,7 +46,7 @@ class Outcome:
 
     `missing`: units to compute; `carried`: units that `parent`, the run published before, holds already.
     `kept`: why a person's decision leaves it as it is; `waiting`: why its run waits for a person; `stopped`: what is
-    left because the time was over.
+    left because the time was over; `stages`: what each stage of a run took (`deblur.pace.Totals`), once it is finished.
     """
 
     sequence: Sequence
@@ -64,6 +64,7 @@ class Outcome:
     kept: str = ""
     waiting: str = ""
     stopped: str = ""
+    stages: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
@@ -94,6 +95,7 @@ class Outcome:
         told: dict[str, Any] = {"sequence": self.sequence.id, "source": self.sequence.source.path}
         if self.plan is not None:
             told |= {"run": self.plan.run, "shape": list(self.plan.shape), "cost": asdict(self.plan.cost)}
+            told["layout"] = asdict(self.plan.layout)
             told |= {"parameters": self.plan.parameters.dump(), "projected_seconds": self.projected_seconds}
         counts = {
             name: getattr(self, name)
@@ -108,6 +110,7 @@ class Outcome:
                 "stopped",
             )
         }
+        counts["stages"] = dict(self.stages)
         return told | counts | {"parent": self.parent, "faults": self.faults()}
 
 
@@ -116,3 +119,14 @@ def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
     faults = [text for outcome in outcomes for text in outcome.faults()]
     if faults:
         raise DeblurError(f"{len(faults)} left undone, the first: {faults[0]}")
+
+
+def raise_if_all_failed(errors: list[DeblurError | None]) -> None:
+    """One failure as it is; several as one line, of their common kind."""
+    failed = list({str(error): error for error in errors if error}.values())
+    if not errors or not all(errors):
+        return
+    if len(failed) == 1:
+        raise failed[0]
+    kinds = {type(error) for error in failed}
+    raise (kinds.pop() if len(kinds) == 1 else DeblurError)("; ".join(map(str, failed)))

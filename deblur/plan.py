@@ -5,34 +5,25 @@ Nothing is computed here, and everything that can be refused is refused here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
-
 from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source
 from deblur.errors import ConfigError, PlanError
+from deblur.layout import STAGES as STAGES
+from deblur.layout import Cost, Facts, choose, project
+from deblur.layout import Stage as Stage
 from deblur.light import Light, resolve
 from deblur.provenance import numerics_class
 from deblur.sequence import RestoreSettings, restore_halo
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
-from deblur.tiling import Box, blocks, boxes, round_up
+from deblur.tiling import Box, Layout, blocks, boxes, round_up
 from deblur.types import Estimate, FrameInfo
-
-Stage = Literal["motion", "restore"]
-STAGES: tuple[Stage, ...] = ("motion", "restore")
-# Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB; float32 planes of a
-# window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour that it starts from too.
-BASE_MEMORY = 270 * 2**20
-MOTION_PLANES = 50
-RESTORE_PLANES = 40  # of one channel; each further one adds 12
-LOOK_PLANES = 8  # of one channel; each further one adds 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +104,6 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What a plan will take: a projection, made before anything runs."""
-
-    units: int
-    megapixels: float
-    read_amplification: float
-    compute_amplification: float
-    memory: int
-    output_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """One run over one sequence, ready to be carried out."""
 
@@ -132,8 +111,7 @@ class Plan:
     run: str
     shape: tuple[int, int, int, int]
     dtype: str
-    unit: int
-    frames: int
+    layout: Layout
     parameters: Parameters
     cost: Cost
 
@@ -209,42 +187,56 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     reach = round_up(longest, 1)
     longest_path = longest * exposure.fraction + float(surveyed["shaken"])
     seen = motion.METHODS[job.motion.method].reach_for(survey.window_levels(reduction))
-    parameters = Parameters(
-        window=job.tiling.window,
-        reduction=reduction,
-        light=light,
-        exposure=exposure,
-        motion_method=job.motion.method,
-        motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
-        motion_halo=round_up(
-            reach + seen, 2**survey.LEVELS
-        ),  # the pyramid and red-black order of the whole frame
-        restore=settings,
-        restore_version=sequence.NUMERICS_VERSION,
-        restore_halo=round_up(
-            restore_halo(settings, longest_path) + reach, CELL
-        ),  # windows see the frame's cells
-        outputs=job.outputs,
-        readout=source.readout,
-    )
+    halos: dict[Stage, int] = {
+        # the pyramid and red-black order of the whole frame
+        "motion": round_up(reach + seen, 2**survey.LEVELS),
+        # windows see the frame's cells
+        "restore": round_up(restore_halo(settings, longest_path) + reach, CELL),
+    }
     shape = pixels.shape
     noisy = store.survey_part("noise", 0, shape[0]).max() >= sequence.JOINT
-    cost = project(shape, pixels.header.dtype, job, parameters, looks=3 if noisy else 1)
+    facts = Facts(shape, pixels.header.dtype, halos, 3 if noisy else 1, len(job.outputs))
+    layout = choose(job.tiling, facts, memory=job.limits.memory, kept=_earlier(store))
+    cost = project(facts, layout)
     if cost.memory > job.limits.memory:
         raise PlanError(
             f"{store.id}: a unit needs {_mib(cost.memory)} MiB, limits.memory is {_mib(job.limits.memory)} MiB: "
             "raise limits.memory or lower tiling.frames, tiling.unit or tiling.window"
         )
+    parameters = Parameters(
+        window=layout.window,
+        reduction=reduction,
+        light=light,
+        exposure=exposure,
+        motion_method=job.motion.method,
+        motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
+        motion_halo=halos["motion"],
+        restore=settings,
+        restore_version=sequence.NUMERICS_VERSION,
+        restore_halo=halos["restore"],
+        outputs=job.outputs,
+        readout=source.readout,
+    )
     identity = [
         pixels.digest,
         store.survey_digest(),
         parameters.dump(),
-        job.tiling.model_dump(),
+        asdict(layout),
         numerics_class(),
     ]
     run = "run-" + digest_of(identity)[:12]
-    return Plan(
-        store.id, run, shape, pixels.header.dtype, job.tiling.unit, job.tiling.frames, parameters, cost
+    return Plan(store.id, run, shape, pixels.header.dtype, layout, parameters, cost)
+
+
+def _earlier(store: SequenceStore) -> Layout | None:
+    """How the published run is laid out: a later one that is laid out alike can take over what it has."""
+    current = store.current()
+    if current is None:
+        return None
+    spec = store.run(current).spec
+    told = spec.parameters
+    return Layout(
+        int(told["window"]), spec.chunk, spec.shard_size, int(told.get("unit", 2048)), spec.shard_frames
     )
 
 
@@ -264,65 +256,6 @@ def check_methods(job: JobConfig) -> RestoreSettings:
     return settings
 
 
-def project(
-    shape: tuple[int, int, int, int], dtype: str, job: JobConfig, parameters: Parameters, *, looks: int = 1
-) -> Cost:
-    """Project what a run costs, from shapes alone. `looks`: how many frames a restoration starts from."""
-    count, channels, height, width = shape
-    tiling, itemsize = job.tiling, np.dtype(dtype).itemsize
-    read = compute = memory = 0
-    for stage in STAGES:
-        halo = parameters.halo(stage)
-        rows, columns = (_lengths(extent, tiling.unit, halo) for extent in (height, width))
-        tall, wide = (_lengths(extent, tiling.window, halo) for extent in (height, width))
-        read += sum(rows) * sum(columns)  # every row of units has the same columns
-        compute += sum(tall) * sum(wide)
-        core = min(tiling.unit, height) * min(tiling.unit, width)
-        region, window, frames = max(rows) * max(columns), max(tall) * max(wide), min(tiling.frames, count)
-        held = _unit_memory(stage, region, core, window, channels, itemsize, frames, len(job.outputs), looks)
-        memory = max(memory, held)
-    units = (
-        2
-        * math.ceil(height / tiling.unit)
-        * math.ceil(width / tiling.unit)
-        * math.ceil(count / tiling.frames)
-    )
-    stored = count * height * width * (channels * itemsize * 4 / 3 + 8 + 2 + (12 if job.outputs else 0))
-    return Cost(
-        units=units,
-        megapixels=count * height * width / 1e6,
-        read_amplification=read / (2 * height * width),
-        compute_amplification=compute / (2 * height * width),
-        memory=BASE_MEMORY + memory,
-        output_bytes=int(stored),
-    )
-
-
-def _lengths(extent: int, size: int, halo: int) -> list[int]:
-    """How far each of the pieces of an axis reads."""
-    return [min(at + size + halo, extent) - max(0, at - halo) for at in range(0, extent, size)]
-
-
-def _unit_memory(
-    stage: Stage,
-    region: int,
-    core: int,
-    window: int,
-    channels: int,
-    itemsize: int,
-    frames: int,
-    extra: int,
-    looks: int,
-) -> int:
-    """Bytes one unit holds at its peak, beyond the process itself."""
-    if stage == "motion":
-        held = region * (3 * 4 + channels * itemsize) + core * frames * (8 + 12 * extra)
-        return held * 5 // 4 + window * 4 * MOTION_PLANES
-    held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * frames * (channels * itemsize * 4 // 3 + 2)
-    beside = (looks - 1) * (LOOK_PLANES + 2 * (channels - 1))
-    return held * 5 // 4 + window * 4 * (RESTORE_PLANES + 12 * (channels - 1) + beside)
-
-
 def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     """The units of one stage in order of time, keyed by what goes into them.
 
@@ -337,9 +270,9 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     kind = numerics_class()
     told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]
     frames = [asdict(info) for info in frame_infos(store.source)]
-    for t0, t1 in blocks(count, plan.frames):
+    for t0, t1 in blocks(count, plan.layout.frames):
         first, last = max(0, t0 - spread), min(count, t1 + spread)
-        for box in boxes(height, width, plan.unit):
+        for box in boxes(height, width, plan.layout.unit):
             inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))
             facts = [inputs, [part[first:last].tobytes().hex() for part in told], frames[first:last]]
             key = digest_of([stage, t0, t1, asdict(box), facts, chain, kind])

@@ -228,10 +228,13 @@ def _input(crate: Any, source: SourceStore) -> Any:
 def _files(crate: Any, folder: Place) -> Iterator[Any]:
     about = {
         "parameters.json": "Parameters as given and as resolved",
+        "stages.json": "What each stage took: units, seconds, bytes read and written",
         "environment.json": "Versions, CPU, threads and host of the process that wrote this record",
     }
     for name, text in about.items():
         path = folder / name
+        if not path.exists():
+            continue
         facts = {"encodingFormat": "application/json", "contentSize": str(path.stat().st_size)}
         entity = _entity(crate, f"provenance/{name}", "File", name=text, sha256=sha256_file(path), **facts)
         crate.root_dataset.append_to("hasPart", entity)
@@ -250,15 +253,13 @@ def _survey(crate: Any, digest: str | None) -> list[Any]:
 
 
 def _results(crate: Any, run: RunStore) -> list[Any]:
-    digests = run.ledger().shards()
+    table = run.table()
     found = []
     for name, (grid, dtype, axes) in run.spec.arrays().items():
-        own = {key: value for key, value in digests.items() if key.startswith(f"{name}/c/")}
         shape = " ".join(f"{axis}={extent}" for axis, extent in zip(axes, grid.shape, strict=True))
-        text = f"{dtype} {shape}, {len(own)} shards"
-        found.append(
-            _entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=digest_of(own))
-        )
+        text = f"{dtype} {shape}, {table.count(name)} shards"
+        root = table.root_of(name)
+        found.append(_entity(crate, f"{name}/", "Dataset", name=name, description=text, identifier=root))
     about = "One line a unit: region, halo, digests, attempt, host"
     found.append(_entity(crate, "provenance/units/", "Dataset", name="ledger", description=about))
     crate.root_dataset.append_to("hasPart", found)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from deblur.config import JobConfig
 from deblur.errors import DeblurError
+from deblur.evidence import keep_copy
 from deblur.judge import summarise, waits
 from deblur.origins import origins
 from deblur.outcome import Outcome
+from deblur.pace import write_totals
 from deblur.provenance import has_record, write_run_record
 from deblur.store import Archive, RunStore, SequenceStore, publish_run, verify_run
 from deblur.store.publish import Action
@@ -39,17 +41,20 @@ def _published(outcome: Outcome, archive: Archive, job: JobConfig, action: Actio
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
     before = store.current()
-    if before == outcome.plan.run:
-        return replace(outcome, published=True)
     try:
+        if before == outcome.plan.run:
+            keep_copy(store, store.run(before))  # of one that was killed before it came to that
+            return replace(outcome, published=True)
         with store.lease().held() as lease:
             done = store.run(outcome.plan.run)
             if not has_record(done):
+                outcome = replace(outcome, stages=write_totals(done))
                 _record(done, store, job, outcome)
             found = summarise(done)
             waiting = waits(found, summarise(store.run(before)) if before else None, job.publish)
             if not waiting:
                 publish_run(store, done, lease.token or 0, action=action, summary=found.dump())
+            keep_copy(store, done)
     except DeblurError as error:
         return replace(outcome, error=error)
     return replace(outcome, published=not waiting, waiting=waiting)

@@ -74,6 +74,39 @@ def segment_id(archive: Archive, base: str, number: int) -> str:
     return archive.id_of(f"{base}.s{number}")
 
 
+def own_frames(store: SequenceStore) -> range:
+    """The places, among the stored frames, of those that are a sequence's own and no context.
+
+    A context frame may be missing among them: it was as broken as when it was first met.
+    """
+    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
+    last = len(store.source.frames) + len(store.source.quarantined) - trail
+    places = [place for place, frame in enumerate(store.source.frames) if lead <= frame.index < last]
+    return range(places[0], places[-1] + 1) if places else range(0)
+
+
+def in_order(chain: Sequence[SequenceStore]) -> list[tuple[int, int]]:
+    """Every frame of a source that grew, in the order of the source: (which of `chain` has it, its place there).
+
+    A segment's context says between which frames it belongs.
+    """
+    names: list[str] = []
+    where: dict[str, tuple[int, int]] = {}
+    for number, store in enumerate(chain):
+        lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
+        kept = [(frame.index, frame.name) for frame in store.source.frames]
+        mine = [name for _, name in sorted(kept + [(q.index, q.name) for q in store.source.quarantined])]
+        at = len(names)
+        if lead:
+            at = names.index(mine[lead - 1]) + 1
+        elif trail:
+            at = names.index(mine[-trail])
+        names[at:at] = mine[lead : len(mine) - trail]
+        own = own_frames(store)
+        where |= {store.source.frames[place].name: (number, place) for place in own}
+    return [where[name] for name in names if name in where]
+
+
 def new_parts(chain: Sequence[SequenceStore], reader: Reader) -> tuple[Part, ...] | None:
     """What of a source no sequence of `chain` has; None where frames that were ingested changed or went.
 

@@ -18,13 +18,14 @@ from scipy.ndimage import gaussian_filter
 
 from deblur.errors import ArrayError
 from deblur.light import Light, decode, resolve
-from deblur.motion.pyramid import reduce, upsample
+from deblur.motion.pyramid import upsample
 from deblur.paths import exposure_path
 from deblur.quality import confidence
-from deblur.survey import Survey, survey
+from deblur.strips import Read, of_array, reduced
+from deblur.survey import LARGEST_SIDE, Survey, middle, reduction_for, survey
 from deblur.types import Estimate, Float
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 STRETCH = 16  # frames to estimate from: more would only cost time
 BOUNDS = (0.05, 1.0)
 SHARES = np.arange(1, 36, dtype=np.float32) * np.float32(0.04)  # beyond 1: a hand is faster in one frame
@@ -67,11 +68,19 @@ def estimate_exposure_fraction(
 
 def exposure_of(frames: Iterable[NDArray[Any]], found: Survey, light: Light) -> Estimate:
     """The same from a survey of the frames, (c, y, x) codes each, in order. Raises ArrayError where none can tell."""
-    told = [
-        _share(decode(frame, light).mean(axis=0), found, t)
-        for t, frame in enumerate(frames)
-        if t > 0 and found.linked[t - 1] and found.linked[t]
-    ]
+    told = []
+    for t, frame in enumerate(frames):
+        if t > 0 and found.linked[t - 1] and found.linked[t]:
+            before, after = (
+                (found.forward[t - 1], found.backward[t]),
+                (found.forward[t], found.backward[t + 1]),
+            )
+            told.append(share_of(of_array(frame), *frame.shape[1:], light=light, before=before, after=after))
+    return estimate_from(told)
+
+
+def estimate_from(told: Iterable[tuple[float, float] | None]) -> Estimate:
+    """What the frames told (`share_of`), in order, taken together. Raises ArrayError where none could."""
     sure = np.array([one for one in told if one is not None])
     if not len(sure):
         raise ArrayError(HOPELESS)
@@ -81,26 +90,42 @@ def exposure_of(frames: Iterable[NDArray[Any]], found: Survey, light: Light) -> 
     return Estimate(float(np.clip(shares.mean(), *BOUNDS)), float(np.hypot(spread, np.mean(doubts))))
 
 
-def _share(blurred: Float, found: Survey, t: int) -> tuple[float, float] | None:
-    """The share of its motion that blurred frame `t`, and by how much that may be off; None: it can't tell."""
-    motions, backs = [found.forward[t], found.backward[t]], [found.backward[t + 1], found.forward[t - 1]]
-    one = np.float32(1 / found.reduction)
+def share_of(
+    read: Read,
+    height: int,
+    width: int,
+    *,
+    light: Light,
+    before: tuple[Float, Float],
+    after: tuple[Float, Float],
+) -> tuple[float, float] | None:
+    """The share of its motion that blurred a frame, and by how much that may be off; None: it can't tell.
+
+    `before`, `after`: the survey's fields forward and backward between the frame before and it, and between it and
+    the next one. Of a very large frame only the middle is looked at.
+    """
+    motions, backs = [after[0], before[1]], [after[1], before[0]]
+    factor = reduction_for(height, width)
+    one = np.float32(1 / factor)
     sure = [confidence(m * one, b * one) for m, b in zip(motions, backs, strict=True)]
     path = exposure_path(motions, [1.0, -1.0], sure)
     length = float(np.median(np.hypot(path[0], path[1])))
     by = 1
-    while by < found.reduction and length >= 2 * by * REDUCED:
+    while by < factor and length >= 2 * by * REDUCED:
         by *= 2
-    plane = reduce(blurred, by)
+    box = middle(-(-height // by), -(-width // by), LARGEST_SIDE)
+    if length / by < 2 * SHORTEST or min(box.shape) < 6 * BORDER:
+        return None
+    (plane,) = reduced(
+        read, height, width, factor=by, planes=lambda codes: decode(codes, light).mean(axis=0)[None], box=box
+    )
     fields = np.concatenate([path / np.float32(by), np.max(sure, axis=0)[None]])
     fine = upsample(
-        fields, factor=found.reduction // by, y0=0, x0=0, height=plane.shape[0], width=plane.shape[1]
+        fields, factor=factor // by, y0=box.y0, x0=box.x0, height=box.shape[0], width=box.shape[1]
     )
-    if length / by < 2 * SHORTEST or min(plane.shape) < 6 * BORDER:
-        return None
-    whole, sure = np.ascontiguousarray(fine[:2]), fine[2]
+    whole, trust = np.ascontiguousarray(fine[:2]), fine[2]
     for smooth in SMOOTH:
-        share = _trough(*_marks(gaussian_filter(plane, smooth), whole, sure), whole, SHORTEST * by / length)
+        share = _trough(*_marks(gaussian_filter(plane, smooth), whole, trust), whole, SHORTEST * by / length)
         if share is not None:
             return share, DOUBT * by / length
     return None

@@ -17,9 +17,11 @@ from deblur.errors import ArrayError
 from deblur.estimate import noise_curve, noise_level
 from deblur.light import Light, decode, luma
 from deblur.motion import estimate_motion, estimate_motion_pair
-from deblur.motion.pyramid import reduce, upsample
+from deblur.motion.pyramid import upsample
 from deblur.quality import confidence
-from deblur.trajectory import change_of_path, exposures
+from deblur.strips import ROWS, VALUES, Read, of_array, reduced
+from deblur.tiling import Box, round_up
+from deblur.trajectory import REACH, change_of_path, exposures
 from deblur.types import Bool, Float
 
 NUMERICS_VERSION = 4
@@ -28,6 +30,9 @@ LEVELS = 4  # of the pyramid at the most, full resolution included, that windows
 QUANTUM = 64  # stored motion counts in 1/64 px
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
 CURVE_SIDE = 512  # the same for how it grows with the light, which takes longer
+LARGEST_SIDE = 4096  # of what is looked at to estimate the exposure
+# Measured: planes of float32 at the peak, besides the channels; of a block's fields there are four a frame
+STRIP_PLANES, CROP_PLANES, PAIR_PLANES, FIELD_PLANES, SHARE_PLANES = 5, 8, 40, 32, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,71 @@ def reduction_for(height: int, width: int) -> int:
     return factor
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the survey keeps of a frame while it looks at the next one: `seen`, its reduced encoded luma (h, w), and
+    `lit`, the same in linear light, where paths are to be compared. `factor`: by which both are reduced."""
+
+    seen: Float
+    lit: Float | None
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What two neighbouring frames say together. `forward`, `backward`: (2, h, w), as in `Survey`, of the first and
+    of the second one, zero unless `linked`. `longest`: displacement, in pixels. `move`: (2,), of the view as a whole;
+    `change`: (2,), of the path (`deblur.trajectory.change_of_path`), NaN where unknown."""
+
+    linked: bool
+    forward: Float
+    backward: Float
+    longest: float
+    move: Float
+    change: Float
+
+
+def view_of(read: Read, height: int, width: int, *, light: Light, lit: bool) -> View:
+    """Reduce a frame, read in strips. `lit`: the linear light is wanted too."""
+    factor = reduction_for(height, width)
+
+    def planes(codes: NDArray[Any]) -> Float:
+        both = [luma(codes, light), decode(codes, light).mean(axis=0)] if lit else [luma(codes, light)]
+        return np.stack(both)
+
+    seen = reduced(read, height, width, factor=factor, planes=planes)
+    return View(seen[0], seen[1] if lit else None, factor)
+
+
+def noise_of_frame(read: Read, height: int, width: int, *, light: Light) -> tuple[float, tuple[float, float]]:
+    """The noise of a frame and (gain, floor) of its curve, from its middle."""
+    crop = decode(read(middle(height, width, NOISE_SIDE)), light)
+    curve = noise_curve(decode(read(middle(height, width, CURVE_SIDE)), light))
+    level = float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
+    return level, (curve.gain, curve.floor)
+
+
+def pair_of(before: View, after: View, *, motion_method: str, fraction: float | None, apart: bool) -> Pair:
+    """Compare two neighbours. `apart`: more than a frame interval lies between them, so they aren't linked."""
+    one = np.float32(before.factor)
+    found = (
+        None
+        if apart
+        else estimate_motion_pair(before.seen, after.seen, method=motion_method, reduced=before.factor)
+    )
+    change = np.full(2, np.nan, np.float32)
+    if found is None or found.cut:
+        nothing = np.zeros((2, *before.seen.shape), np.float32)
+        return Pair(False, nothing, nothing.copy(), 0.0, np.zeros(2, np.float32), change)
+    forward, backward = found.forward * one, found.backward * one
+    longest = max(float(np.hypot(field[0], field[1]).max()) for field in (forward, backward))
+    if fraction is not None and before.lit is not None and after.lit is not None:
+        flow, back = forward / one, backward / one
+        sure = confidence(flow, back)
+        change = change_of_path(before.lit, after.lit, flow, sure, fraction=fraction) * one
+    return Pair(True, forward, backward, longest, np.median(forward, axis=(1, 2)), change)
+
+
 def survey(
     frames: Iterable[NDArray[Any]],
     *,
@@ -79,7 +149,7 @@ def survey(
     reduced ones held. `gaps[t]`: frames t
     and t + 1 are further apart in time than one frame interval, so they are not linked. `fraction`: exposure time ×
     frame rate; without it the paths are not known and `shake` stays zero. Raises ArrayError for no frame or unlike
-    ones.
+    ones. An archive job does the same in blocks of frames (`deblur.surveying`).
 
     >>> rng = np.random.default_rng(0)
     >>> view = rng.random((1, 64, 80), np.float32)
@@ -87,83 +157,87 @@ def survey(
     >>> found.linked.tolist(), found.longest
     ([True, False], 0.0)
     """
-    forward: list[Float] = []
-    backward: list[Float] = []
-    linked: list[bool] = []
+    pairs: list[Pair] = []
     noise: list[float] = []
     curves: list[tuple[float, float]] = []
-    moves: list[Float] = []  # of the view as a whole, to the next frame
-    changes: list[Float] = []  # of the path, to the next frame's
-    lit: Float | None = None  # the previous frame, reduced, in linear light
-    previous: Float | None = None
-    factor = 0
     shape: tuple[int, ...] | None = None
+    before: View | None = None
     for index, frame in enumerate(frames):
         if shape is None:
             shape = frame.shape
-            factor = reduction_for(*shape[-2:])
         elif frame.shape != shape:
             raise ArrayError(
                 f"frame {index} is {frame.shape}, the first one {shape}: give frames of one size"
             )
-        reduced = reduce(luma(frame, light), factor)
-        noise.append(_noise(frame, light))
-        curve = noise_curve(_middle(frame, light, CURVE_SIDE))
-        curves.append((curve.gain, curve.floor))
-        nothing = np.zeros((2, *reduced.shape), np.float32)
-        forward.append(nothing)
-        backward.append(nothing)
-        linked.append(False)
-        if previous is not None and not (gaps is not None and gaps[index - 1]):
-            pair = estimate_motion_pair(previous, reduced, method=motion_method, reduced=factor)
-            if not pair.cut:
-                linked[index - 1] = True
-                forward[index - 1] = pair.forward * np.float32(factor)
-                backward[index] = pair.backward * np.float32(factor)
-        previous = reduced
-        if fraction is not None:
-            light_here = reduce(decode(frame, light).mean(axis=0), factor)
-            if lit is not None:
-                moves.append(np.median(forward[index - 1], axis=(1, 2)))
-                changes.append(np.full(2, np.nan, np.float32))
-                if linked[index - 1]:
-                    flow, back = (
-                        field / np.float32(factor) for field in (forward[index - 1], backward[index])
-                    )
-                    sure = confidence(flow, back)
-                    change = change_of_path(lit, light_here, flow, sure, fraction=fraction)
-                    changes[-1] = change * np.float32(factor)
-            lit = light_here
-    if shape is None:
+        read = of_array(frame)
+        here = view_of(read, *shape[1:], light=light, lit=fraction is not None)
+        level, curve = noise_of_frame(read, *shape[1:], light=light)
+        noise.append(level)
+        curves.append(curve)
+        if before is not None:
+            apart = bool(gaps is not None and gaps[index - 1])
+            pairs.append(pair_of(before, here, motion_method=motion_method, fraction=fraction, apart=apart))
+        before = here
+    if before is None:
         raise ArrayError("no frames to survey: give at least one")
-    fields = np.stack(forward), np.stack(backward)
-    longest = max(float(np.hypot(field[:, 0], field[:, 1]).max()) for field in fields)
-    shakes, unsteady = np.zeros((len(linked), 3, 2), np.float32), np.ones(len(linked), np.float32)
-    if fraction is not None and moves:
-        shakes, unsteady = _shakes(np.array(moves), np.array(changes), linked, fraction)
-    levels, lines = np.array(noise, np.float32), np.array(curves, np.float32)
-    return Survey(factor, *fields, np.array(linked), levels, longest, shakes, lines, unsteady)
+    nothing = np.zeros((2, *before.seen.shape), np.float32)
+    linked = np.array([*(pair.linked for pair in pairs), False])
+    shakes, unsteady = np.zeros((len(noise), 3, 2), np.float32), np.ones(len(noise), np.float32)
+    if fraction is not None and pairs:
+        moves, changes = (np.array([getattr(pair, name) for pair in pairs]) for name in ("move", "change"))
+        for t in range(len(noise)):
+            shakes[t], unsteady[t] = shake_at(t, linked, moves, changes, fraction)
+    return Survey(
+        before.factor,
+        np.stack([*(pair.forward for pair in pairs), nothing]),
+        np.stack([nothing, *(pair.backward for pair in pairs)]),
+        linked,
+        np.array(noise, np.float32),
+        max((pair.longest for pair in pairs), default=0.0),
+        shakes,
+        np.array(curves, np.float32),
+        unsteady,
+    )
 
 
-def _shakes(moves: Float, changes: Float, linked: list[bool], fraction: float) -> tuple[Float, Float]:
-    """`Survey.shake` and `Survey.unsteady`, run by run of linked frames."""
-    out, unsteady = np.zeros((len(linked), 3, 2), np.float32), np.ones(len(linked), np.float32)
-    start = 0
-    for end in np.flatnonzero(~np.array(linked)).tolist():
-        run = slice(start, end)
-        for t in range(start, end + 1):
-            if start == end:
-                break
-            path, bend = exposures(moves[run], changes[run], t - start, fraction)
-            if t < end:
-                out[t, 0] = path - np.float32(fraction) * moves[t]
-            if t > start:
-                out[t, 1] = path - np.float32(fraction) * moves[t - 1]
-            out[t, 2] = bend
-            if start < t < end:
-                unsteady[t] = min(1, np.hypot(*out[t, :2].T).max() / (np.hypot(*path) + 1))
-        start = end + 1
-    return out, unsteady
+def shake_at(t: int, linked: Bool, moves: Float, changes: Float, fraction: float) -> tuple[Float, float]:
+    """`Survey.shake` and `Survey.unsteady` of frame `t`.
+
+    Of the others only the `trajectory.REACH` pairs before and after it have a say; row t of each array is about
+    frames t and t + 1.
+    """
+    out = np.zeros((3, 2), np.float32)
+    start = end = t
+    while start > max(0, t - REACH) and linked[start - 1]:
+        start -= 1
+    while end < min(len(moves), t + REACH) and linked[end]:
+        end += 1
+    if start == end:
+        return out, 1.0
+    path, bend = exposures(moves[start:end], changes[start:end], t - start, fraction)
+    if end > t:
+        out[0] = path - np.float32(fraction) * moves[t]
+    if start < t:
+        out[1] = path - np.float32(fraction) * moves[t - 1]
+    out[2] = bend
+    if not start < t < end:
+        return out, 1.0
+    return out, float(min(1, np.hypot(*out[:2].T).max() / (np.hypot(*path) + 1)))
+
+
+def survey_memory(shape: tuple[int, int, int, int], dtype: str, *, estimate: bool = False) -> int:
+    """Bytes that a block of the survey holds at its peak, beyond the process itself.
+
+    `shape`: (t, c, y, x); `estimate`: the exposure is estimated from the frames as well.
+    """
+    _, channels, height, width = shape
+    factor, item = reduction_for(height, width), np.dtype(dtype).itemsize
+    rows = min(height, round_up(max(1, VALUES // width), max(ROWS, factor)) + 2 * factor)
+    strip = rows * width * (channels * (item + 4) + 4 * STRIP_PLANES)
+    crop = min(height, NOISE_SIDE) * min(width, NOISE_SIDE) * channels * (item + 4 * CROP_PLANES)
+    small = -(-height // factor) * -(-width // factor) * 4
+    told = min(height, LARGEST_SIDE) * min(width, LARGEST_SIDE) * 4 * SHARE_PLANES if estimate else 0
+    return max(strip, crop, small * PAIR_PLANES, told) + small * FIELD_PLANES
 
 
 def refine(
@@ -195,12 +269,7 @@ def dequantise(stored: NDArray[np.int16]) -> Float:
     return stored.astype(np.float32) / np.float32(QUANTUM)
 
 
-def _noise(frame: NDArray[Any], light: Light) -> float:
-    crop = _middle(frame, light, NOISE_SIDE)
-    return float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
-
-
-def _middle(frame: NDArray[Any], light: Light, side: int) -> Float:
-    """Linear light of the middle of a frame, at most `side` wide and high."""
-    y, x = (max(0, (n - side) // 2) for n in frame.shape[1:])
-    return decode(frame[:, y : y + side, x : x + side], light)
+def middle(height: int, width: int, side: int) -> Box:
+    """The middle of a frame, at most `side` wide and high."""
+    y, x = (max(0, (n - side) // 2) for n in (height, width))
+    return Box(y, min(y + side, height), x, min(x + side, width))

@@ -26,7 +26,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # method = "richardson_lucy"
 # iterations = 30
 
-[tiling]
+[tiling]                        # chosen for each sequence, so that little is read or computed twice; `deblur plan` says
 # window = 1024                 # px; the only one of these that decides a bit of the result
 # unit = 2048                   # px; one task
 # frames = 4                    # of one task

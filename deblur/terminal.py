@@ -56,6 +56,9 @@ class _Bars:
         self._bars, self._known = bars, dict[str, TaskID]()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not total:
+            self._bars.console.print(Text(stage))
+            return
         if stage not in self._known:
             self._known[stage] = self._bars.add_task(escape(stage), total=total)
         known = self._known[stage]
@@ -68,7 +71,7 @@ class _Bars:
 
 def _lines(stage: str, done: int, total: int) -> None:
     if done == total:
-        print(f"{stage}: {done}/{total}", file=sys.stderr, flush=True)
+        print(f"{stage}: {done}/{total}" if total else stage, file=sys.stderr, flush=True)
 
 
 def plan_table(outcomes: Sequence[Outcome]) -> None:
@@ -83,6 +86,8 @@ def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
         "frames": str(count),
         "size": f"{width}×{height}",
         "halo": f"{plan.parameters.motion_halo}+{plan.parameters.restore_halo} px",
+        "window": f"{plan.layout.window} px",
+        "unit": f"{plan.layout.unit} px, {plan.layout.frames} frames",
         "units": str(cost.units),
         "to do": f"{outcome.missing}" + (f" ({outcome.carried} carried)" if outcome.carried else ""),
         "read": f"{cost.read_amplification:.2f}×",
@@ -122,7 +127,8 @@ def _catalog_row(row: SequenceRow | RunRow) -> dict[str, str]:
         return {"sequence": row.sequence, "run": row.id, "state": row.error or row.state, **judged}
     size = f"{row.width}×{row.height}" if row.width else ""
     seen = {"id": row.id, "camera": row.camera, "time": moment(row.time), "frames": str(row.frames)}
-    return {**seen, "size": size, "state": row.error or row.state, **judged}
+    state = f"{row.state}, replaced by {row.replaced}" if row.replaced else row.state
+    return {**seen, "size": size, "state": row.error or state, **judged}
 
 
 def moment(seconds: float) -> str:

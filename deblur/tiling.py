@@ -52,6 +52,18 @@ class Box:
         )
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Layout:
+    """How a run is cut: sides in pixels of the numerics' windows, of chunks, shards and units; frames of a unit and of
+    a shard. None of them but `window` changes a bit of the result."""
+
+    window: int
+    chunk: int
+    shard: int
+    unit: int
+    frames: int
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """One tile of the numerics: it owns `core` and reads `read`."""

@@ -11,7 +11,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur import motion, sequence, survey
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
@@ -120,7 +121,8 @@ def forget_peak() -> None:
 def _context(archive: str, sequence: str, run: str) -> Context:
     store = Archive.open(archive).sequence(sequence)
     opened = store.run(run)
-    _require_class(opened)
+    require_class(opened.parameters["numerics"], f"run {opened.id}")
+    _require_code(opened)
     infos = frame_infos(store.source)
     return Context(
         store,
@@ -134,19 +136,41 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     )
 
 
-def _require_class(run: RunStore) -> None:
-    """Refuse to compute where the bits might come out otherwise than in the process that planned the run."""
-    planned, here = run.parameters["numerics"], numerics_class()
+def _require_code(run: RunStore) -> None:
+    """Refuse to compute with other numerics than those that the run was planned for."""
+    p = Parameters.load(run.parameters)
+    planned = (*p.motion_version, p.restore_version)
+    method = motion.METHODS[p.motion_method]
+    here = (survey.NUMERICS_VERSION, method.NUMERICS_VERSION, sequence.NUMERICS_VERSION)
+    if planned != here:
+        raise NumericsError(
+            f"{socket.gethostname()} has version {here} of the numerics (survey, motion, restoration) and run {run.id} "
+            f"was planned with {planned}: give all workers the same deblur"
+        )
+
+
+def require_class(planned: Mapping[str, str], name: str) -> None:
+    """Refuse to compute where the bits might come out otherwise than in the process that planned it."""
+    here = numerics_class()
     other = [
-        f"{name} {here.get(name)} instead of {planned[name]}"
-        for name in planned
-        if here.get(name) != planned[name]
+        f"{key} {here.get(key)} instead of {planned[key]}" for key in planned if here.get(key) != planned[key]
     ]
     if other:
         raise NumericsError(
-            f"{socket.gethostname()} is of another numerics class than run {run.id} ({'; '.join(other)}): "
+            f"{socket.gethostname()} is of another numerics class than {name} ({'; '.join(other)}): "
             "give all workers the same packages and CPU features, or start a new run there"
         )
+
+
+class _Tally:
+    """How many bytes of pixels and motion a unit read, as they are in memory."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self, array: Codes) -> Codes:
+        self.bytes += array.nbytes
+        return array
 
 
 class _Frames:
@@ -168,14 +192,16 @@ def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any
     _, height, width = source.header.shape
     region = unit.box.grown(p.motion_halo, height, width)
     tiles = windows(unit.box, height, width, size=p.window, halo=p.motion_halo)
-    lumas = _Frames(lambda t: luma(source.read(t, t + 1, region)[0], p.light))
+    read = _Tally()
+    lumas = _Frames(lambda t: luma(read(source.read(t, t + 1, region))[0], p.light))
     count = unit.t1 - unit.t0
     fields = {name: np.zeros((count, 2, *unit.box.shape), np.int16) for name in ("forward", "backward")}
     for t in range(unit.t0, unit.t1):
         for name, other in (("forward", t + 1), ("backward", t - 1)):
             if not context.link(t, other):
                 continue
-            coarse = context.sequence.survey_part(name, t, t + 1)[0]
+            pair = min(t, other)
+            coarse = context.sequence.survey_part(name, pair, pair + 1)[0]
             for tile in tiles:
                 view = tile.read.within(region)
                 found = refine(
@@ -194,7 +220,8 @@ def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any
         written |= context.run.write(f"motion/{name}", unit.t0, unit.box, field)
     if "gradients" in p.outputs:
         written |= _gradients(context, unit, lumas, region)
-    return written, {"longest": float(max(np.abs(f).max() for f in fields.values())) / 64}
+    longest = float(max(np.abs(f).max() for f in fields.values())) / 64
+    return written, {"longest": longest, "read_bytes": read.bytes}
 
 
 def _gradients(context: Context, unit: Unit, lumas: _Frames, region: Box) -> dict[str, str]:
@@ -216,9 +243,10 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
     channels, height, width = source.header.shape
     region = unit.box.grown(p.restore_halo, height, width)
     tiles = windows(unit.box, height, width, size=p.window, halo=p.restore_halo)
-    codes = _Frames(lambda t: source.read(t, t + 1, region)[0])
+    read = _Tally()
+    codes = _Frames(lambda t: read(source.read(t, t + 1, region))[0])
     fields = {
-        name: _Frames(lambda t, name=name: run.read(f"motion/{name}", t, t + 1, region)[0])  # type: ignore[misc]
+        name: _Frames(lambda t, name=name: read(run.read(f"motion/{name}", t, t + 1, region))[0])  # type: ignore[misc]
         for name in ("forward", "backward")
     }
     count = unit.t1 - unit.t0
@@ -242,7 +270,7 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
     written = _write_pyramid(run, unit, image)
     written |= run.write("quality/weight", unit.t0, unit.box, weight)
     written |= run.write("quality/reason", unit.t0, unit.box, reason)
-    return written, {"quality": told}
+    return written, {"quality": told, "read_bytes": read.bytes}
 
 
 def _write_pyramid(run: RunStore, unit: Unit, image: Codes) -> dict[str, str]:

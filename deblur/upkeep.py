@@ -6,66 +6,62 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deblur.catalog import Catalog
+from deblur.catalog import Catalog, RunRow, SequenceRow
 from deblur.errors import StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
 from deblur.io.export import export_frames
+from deblur.pace import Pace, at_work, pace
 from deblur.place import Place
-from deblur.store import Archive, SequenceStore
+from deblur.segments import in_order, own_frames, segments
+from deblur.store import Archive, RunStore, SequenceStore
 
-GOING = ("failed", "rate", "left", "memory", "cpu")  # columns of `pace`
+GOING = ("failed", "memory", "cpu")  # columns of what a run took
 
 
 def status(path: str | Place) -> list[dict[str, Any]]:
-    """A row a run (and one for a sequence without runs), read anew from the stores."""
+    """A row a run (and one for a sequence without runs), read anew from the stores.
+
+    `pace`: how a run gets on (`deblur.pace.Pace`); `worker`: who works on an unfinished one, if anybody does.
+    """
     archive = Archive.open(path)
     catalog = Catalog(archive)
     catalog.rebuild()
-    runs = catalog.runs()
-    rows: list[dict[str, Any]] = []
-    for sequence in catalog.sequences():
-        common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
-        own = [run for run in runs if run.sequence == sequence.id]
-        if not own:
-            waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
-            rows.append(common | waiting | dict.fromkeys(("quality", "weight", *GOING), ""))
-        for run in own:
-            shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
-            known = not run.error and run.state != "unfinished"
-            figures = {"quality": run.quality, "weight": run.weight}
-            judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
-            store = archive.sequence(sequence.id)
-            going = dict.fromkeys(GOING, "") if run.error else pace(store, run.id, run.shards, run.expected)
-            rows.append(common | shown | judged | going)
-    return rows
-
-
-def pace(store: SequenceStore, run: str, shards: int, expected: int) -> dict[str, Any]:
-    """How a run gets or got on: units given up, units an hour, hours left, the largest peak of a unit, CPU hours.
-
-    The rate is that of the last hour of work, which a restart on more workers would otherwise hide.
-    """
-    latest, failed = 0.0, set[str]()
-    peak, cpu = 0, 0.0
-    for record in store.run(run).ledger().read_all():
-        latest = max(latest, float(record.get("at", 0)))
-        (failed.add if record.get("status") == "failed" else failed.discard)(record["key"])
-        peak, cpu = max(peak, int(record.get("peak_bytes", 0))), cpu + float(record.get("cpu_seconds", 0))
-    recent = [
-        (float(record.get("began", record.get("at", 0))), len(record.get("shards", {})))
-        for record in store.run(run).ledger().read_all()
-        if latest - 3600 <= float(record.get("at", 0))
+    runs: dict[str, list[RunRow]] = {}
+    for run in catalog.each_run():
+        runs.setdefault(run.sequence, []).append(run)
+    return [
+        row for sequence in catalog.each() for row in _status_of(archive, sequence, runs.get(sequence.id, []))
     ]
-    hours = max(1e-9, latest - min((began for began, _ in recent), default=latest)) / 3600
-    speed = sum(count for _, count in recent) / hours
-    left = f"{(expected - shards) / speed:.1f} h" if speed and 0 < shards < expected else ""
+
+
+def _status_of(archive: Archive, sequence: SequenceRow, runs: list[RunRow]) -> Iterator[dict[str, Any]]:
+    common = {"sequence": sequence.id, "frames": sequence.frames, "broken": sequence.quarantined}
+    if not runs:
+        waiting = {"run": "", "state": sequence.error or "not computed", "units": 0}
+        blank: dict[str, Any] = dict.fromkeys(("quality", "weight", *GOING), "")
+        yield common | waiting | blank | {"pace": None, "worker": None}
+    for run in runs:
+        shown = {"run": run.id, "state": run.error or run.state, "units": run.units}
+        known = not run.error and run.state != "unfinished"
+        figures = {"quality": run.quality, "weight": run.weight}
+        judged = {key: f"{value:.2f}" if known else "" for key, value in figures.items()}
+        store = archive.sequence(sequence.id)
+        going = None if run.error else pace(store.run(run.id))
+        worker = at_work(store) if run.state == "unfinished" else None
+        told = {"pace": going.dump() if going else None, "worker": worker}
+        yield common | shown | judged | _took(going) | told
+
+
+def _took(going: Pace | None) -> dict[str, Any]:
+    """Columns of a table: units given up, the largest peak of a unit, CPU hours."""
+    if going is None:
+        return dict.fromkeys(GOING, "")
+    peak, cpu = going.peak, going.cpu_hours
     return {
-        "failed": len(failed),
-        "rate": f"{len(recent) / hours:.0f}/h" if recent else "",
-        "left": left,
+        "failed": going.failed,
         "memory": f"{peak / 2**20:.0f} MiB" if peak else "",
-        "cpu": f"{cpu / 3600:.2f} h" if cpu else "",
+        "cpu": f"{cpu:.2f} h" if cpu else "",
     }
 
 
@@ -75,27 +71,24 @@ def verify_archive(path: str | Place, sequences: tuple[str, ...] = ()) -> list[s
 
 
 def export_run(path: str | Place, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:
-    """Write a run's frames as files under their original names; returns how many. `run` None takes the published one.
+    """Write a run's frames as files under their original names; returns how many.
 
-    Raises StoreError where there is no such sequence or run.
+    `run` None takes the published one, and with it those of all segments of a source that grew, in the source's order;
+    context frames, which are another segment's, are left out. Raises StoreError where there is no such sequence or run.
     """
-    store = Archive.open(path).sequence(sequence)
+    archive = Archive.open(path)
+    store = archive.sequence(sequence)
     if not store.source.exists:
         raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
-    chosen = run or store.current()
-    if chosen is None:
-        raise StoreError(
-            f"sequence {sequence!r} has no published run: finish one with `deblur run`, or name one"
-        )
-    pixels = store.run(chosen)
-    lead, trail = store.source.header.metadata.get("deblur", {}).get("context", (0, 0))
-    last = len(store.source.frames) - trail  # a segment's context frames are another one's
-    frames = store.source.frames[lead:last]
+    chain = segments(archive, sequence) if run is None and "first" not in _told(store) else (store,)
+    runs = [_chosen(part, run) for part in chain]
+    order = in_order(chain) if len(chain) > 1 else [(0, place) for place in own_frames(store)]
+    frames = [chain[number].source.frames[place] for number, place in order]
 
     def stream() -> Iterator[Any]:
-        for t in range(lead, last):
-            yield pixels.read("0", t, t + 1)[0]
-            progress(f"export {sequence}", t + 1 - lead, len(frames))
+        for done, (number, place) in enumerate(order, 1):
+            yield runs[number].read("0", place, place + 1)[0]
+            progress(f"export {sequence}", done, len(order))
 
     export_frames(
         stream(),
@@ -105,3 +98,17 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
         times=[frame.time for frame in frames],
     )
     return len(frames)
+
+
+def _told(store: SequenceStore) -> dict[str, Any]:
+    told: dict[str, Any] = store.source.header.metadata.get("deblur", {})
+    return told
+
+
+def _chosen(store: SequenceStore, run: str | None) -> RunStore:
+    chosen = run or store.current()
+    if chosen is None:
+        raise StoreError(
+            f"sequence {store.id!r} has no published run: finish one with `deblur run`, or name one with --run"
+        )
+    return store.run(chosen)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deblur.catalog import Catalog
 from deblur.errors import StoreError
+from deblur.evidence import copies_of, keep_copy
 from deblur.judge import frame_records, summarise
 from deblur.place import files_below
 from deblur.plan import Parameters
@@ -128,6 +129,7 @@ def promote(sequence: SequenceStore, run: RunStore, *, reason: str = "") -> None
     with sequence.lease().held() as lease:
         found = summarise(run).dump()
         publish_run(sequence, run, lease.token or 0, action="promote", reason=reason, summary=found)
+        keep_copy(sequence, run)
     _told(sequence)
 
 
@@ -224,6 +226,7 @@ def _remove(sequence: SequenceStore, run: RunStore) -> None:
     copy_tree(run.path / "provenance", kept / "provenance")
     if has_record(run):
         write_atomic(kept / CRATE, (run.path / CRATE).read_bytes())
+    remove_tree(copies_of(sequence, run.id))  # with them the run would count as lost
     remove_tree(run.path)
 
 

@@ -18,12 +18,13 @@ settings.prepare()
 
 from prefect import flow, task  # noqa: E402  (the environment comes first)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.runtime import task_run  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 from pydantic import Field  # noqa: E402
 
 from deblur import night as work  # noqa: E402
 from deblur.config import JobConfig, load_job  # noqa: E402
-from deblur.errors import BusyStoreError, DeblurError  # noqa: E402
+from deblur.errors import DeblurError, may_pass  # noqa: E402
 from deblur.hooks import tell  # noqa: E402
 from deblur.job import raise_if_all_failed  # noqa: E402
 from deblur.outcome import Outcome, raise_for_failures  # noqa: E402
@@ -41,16 +42,14 @@ Until = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")]
 
 def _storage(_task: Any, _run: Any, state: Any) -> bool:
     """Whether trying again may help: storage that hiccuped, not what deblur says is wrong."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, BusyStoreError) or (
-        isinstance(error, OSError) and not isinstance(error, DeblurError)
-    )
+    return may_pass(state.result(raise_on_failure=False))
 
 
 # The ledger says what is done; Prefect must not remember results of its own, nor store pixels' records.
 STAGE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+RETRIES = 3
 TRIED_AGAIN: dict[str, Any] = {
-    "retries": 3,
+    "retries": RETRIES,
     "retry_delay_seconds": exponential_backoff(backoff_factor=5),
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": _storage,
@@ -66,7 +65,15 @@ def find(config: JobConfig) -> work.Findings:
 @task(name="batch", task_run_name="{label}", **STAGE, **TRIED_AGAIN)
 def batch(config: JobConfig, part: Sequence[Arrival], label: str) -> list[Outcome]:
     """Some sequences, from ingest to publication."""
-    return work.work_on(config, part, crew=crew(), stop=in_time(), progress=report)
+    return unless_passing(work.work_on(config, part, crew=crew(), stop=in_time(), progress=report))
+
+
+def unless_passing(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes; while the task has tries left, a fault that may pass is raised instead: what is done stays done."""
+    passing = [error for o in outcomes for error in (o.sequence.error, o.error) if error and may_pass(error)]
+    if passing and 1 <= task_run.run_count <= RETRIES:
+        raise passing[0]
+    return outcomes
 
 
 @flow(name="deblur-archive", validate_parameters=False, persist_result=False)

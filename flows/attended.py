@@ -35,9 +35,13 @@ def attended(listener: Progress) -> Iterator[None]:
     listener(STARTING, 0, 1)
     _reach_server()
     listener(STARTING, 1, 1)
+    from prefect.exceptions import TerminationSignal
+
     token = _listener.set(listener)
     try:
         yield
+    except TerminationSignal:
+        raise KeyboardInterrupt from None
     finally:
         _listener.reset(token)
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from deblur.config import JobConfig
 from deblur.night import Crew
+from flows.attended import report
 
 _crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
 _stop: ContextVar[Callable[[], bool]] = ContextVar("stop", default=lambda: False)
@@ -16,7 +17,7 @@ _stop: ContextVar[Callable[[], bool]] = ContextVar("stop", default=lambda: False
 @contextmanager
 def shared(config: JobConfig, stop: Callable[[], bool]) -> Iterator[None]:
     """Tasks called in here share one cluster, and stop together."""
-    with Crew(config) as workers:
+    with Crew(config, progress=report) as workers:
         tokens = _crew.set(workers), _stop.set(stop)
         try:
             yield

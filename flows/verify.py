@@ -17,6 +17,7 @@ from deblur.config import load_job  # noqa: E402
 from deblur.errors import DeblurError  # noqa: E402
 from deblur.hooks import tell  # noqa: E402
 from deblur.integrity import find_damage, repair  # noqa: E402
+from deblur.night import Crew  # noqa: E402
 from deblur.redact import without_secrets  # noqa: E402
 from deblur.store import Archive, Sample  # noqa: E402
 from flows.archive import JobFile  # noqa: E402
@@ -42,10 +43,13 @@ def verify(
     archive = Archive.open(config.archive)
     sample = Sample(share, int(time.time() // 86400))
     damages = list(find_damage(archive, sample=sample, originals=originals, progress=report))
-    left = repair(archive, damages, progress=report) if mend else damages
+    left = damages
+    if mend:
+        with Crew(config) as workers:
+            left = repair(archive, damages, connection=workers.share, progress=report)
     for damage in left:
         print(damage)
-    text = f"{len(damages)} problems found, {len(damages) - len(left)} mended"
+    text = f"{len(damages)} problems found, {max(0, len(damages) - len(left))} mended"
     print(text)
     if left:
         told = {"archive": config.archive, "state": "damaged", "faults": [str(d) for d in left[:100]]}

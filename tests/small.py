@@ -20,6 +20,7 @@ from deblur.types import SequenceHeader
 from tests.conftest import pan
 
 COUNT, HEIGHT, WIDTH = 4, 64, 96
+PROGRESS = re.compile(r".+: \d+/\d+|Dask (dashboard|metrics): .+")
 TILING = {"window": 64, "chunk": 32, "shard": 64, "unit": 64, "frames": 2}
 SMALL_UNITS = [
     part for key, value in (TILING | {"frames": 1}).items() for part in ("--set", f"tiling.{key}={value}")
@@ -53,7 +54,7 @@ class Said:
 
     @property
     def faults(self) -> list[str]:
-        return [line for line in self.err.splitlines() if line and not re.fullmatch(r".+: \d+/\d+", line)]
+        return [line for line in self.err.splitlines() if line and not PROGRESS.fullmatch(line)]
 
 
 Command = Callable[..., Said]

@@ -139,13 +139,19 @@ def test_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert cache_folder() == Path.home() / ".cache" / "deblur"
 
 
-def test_it_finds_by_condition_and_pages(archive: Archive) -> None:
+def test_it_finds_by_condition_and_pages(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     run(archive, "day")
     catalog = Catalog(archive)
     assert catalog.ids(where="state = 'published' and frames = 2") == ("day",)
     assert [row.id for row in catalog.sequences(where="state = 'new'")] == [archive.id_of("night 1")]
     assert [row.id for row in catalog.sequences(limit=1)] == ["day"]
     assert catalog.ids() == tuple(row.id for row in catalog.sequences())
+    monkeypatch.setattr("deblur.catalog.PAGE", 1)
+    assert tuple(catalog.each()) == catalog.sequences()
+    assert tuple(catalog.each_run()) == catalog.runs()
+    assert list(catalog.each_run(where="state = 'new'")) == []
+    assert catalog.count(where="state = 'new'") == 1
+    assert catalog.sequences(after="day", where="frames = 2 or frames > 3") == catalog.sequences()[1:]
     assert catalog.ids(where="state in ('new') or ended > 2020-01-01") == catalog.ids()
 
 
@@ -190,7 +196,8 @@ def test_list_as_a_command(archive: Archive, tmp_path: Path, capsys: pytest.Capt
     deblur = command(capsys)
     said = deblur("list", archive.path, "--where", "frames = 2", "--limit", "1")
     assert "day" in said.out
-    assert "1 of 2" in said.out
+    assert "1 of 2; --limit shows more, --after day goes on" in said.out
+    assert "day" not in deblur("list", archive.path, "--after", "day").out.replace("--after day", "")
     (told, _) = json.loads(deblur("list", archive.path, "--json").out)
     assert (told["id"], told["state"]) == ("day", "new")
     run(archive, "day")

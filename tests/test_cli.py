@@ -151,7 +151,7 @@ def test_tables_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_verify_names_the_shard_with_a_flipped_byte(deblur: Command, copy: Path) -> None:
     said = deblur("verify", copy / "archive")
-    assert (said.code, said.out) == (0, "every shard is there and as it was written\n")
+    assert (said.code, said.out) == (0, "1 sequence: every shard is there and as it was written\n")
     run = (
         Archive.open(copy / "archive")
         .sequence("frames")

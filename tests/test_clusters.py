@@ -191,14 +191,20 @@ def test_a_scheduler_behind_tls_takes_those_with_its_certificates_only(
         assert [each for each in gc.get_objects() if isinstance(each, Client) and each is not client] == []
 
 
-def test_a_worker_that_a_unit_does_not_fit_into_is_refused(guarded: tuple[str, dict[str, str]]) -> None:
+def test_a_unit_that_fits_nowhere_is_refused_and_one_that_fits_once_has_one_place(
+    guarded: tuple[str, dict[str, str]],
+) -> None:
     address, files = guarded
     profile = Cluster(kind="address", address=address, **files)
-    with connect(profile, memory=2**30, need=2**29):
-        pass
+    for need, places in ((2**29, 2), (600 * 2**20, 1)):
+        with connect(profile, memory=2**30, need=need) as client:
+            assert client is not None
+            assert list(clusters.places_of(client, need).values()) == [places]
     with (
-        pytest.raises(PlanError, match=r"has 1024 MiB for 2 threads, and a unit takes up to 600 MiB"),
-        connect(profile, memory=2**30, need=600 * 2**20),
+        pytest.raises(
+            PlanError, match=r"no worker is large enough: .* has 1024 MiB, and a unit takes up to 2048"
+        ),
+        connect(profile, memory=2**30, need=2**31),
     ):
         pass
 

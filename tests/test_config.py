@@ -31,7 +31,8 @@ def test_the_template_is_a_valid_job_and_its_comments_name_real_keys(tmp_path: P
         ({"sources": [{"path": "x", "exposure_fraction": 1.5}]}, r"sources\.0\.exposure_fraction: .*1\.5"),
         ({"sources": [{"path": "x", "exposure_fraction": -0.5}]}, r"exposure_fraction: .*-0\.5"),
         ({"tilling": {}}, r"tilling: unknown key \(did you mean 'tiling'\?\)"),
-        ({"tiling": {"window": 100}}, r"unit = 2048 is no multiple of window = 100"),
+        ({"tiling": {"window": 100}}, r"window = 100 is no multiple of 64: try 128"),
+        ({"tiling": {"window": 128, "unit": 1088}}, r"unit = 1088 is no multiple of window = 128: try 1152"),
         (
             {"tiling": {"window": 96, "unit": 96 * 32, "shard": 1024}},
             r"window = 96 is no multiple of 64: try 128",

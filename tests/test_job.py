@@ -116,7 +116,7 @@ def test_after_a_kill_only_missing_units_are_computed(
         return run_unit(task)
 
     outcomes = work.plan(job, work.ingest(job))
-    monkeypatch.setattr(work, "run_tasks", lambda tasks, client, done: _serially(tasks, done, dying))
+    monkeypatch.setattr(work, "run_tasks", lambda tasks, done, **_: _serially(tasks, done, dying))
     with pytest.raises(Killed):
         work.compute(job, outcomes)
     monkeypatch.undo()
@@ -171,7 +171,7 @@ def test_a_failing_unit_is_named_and_the_rest_is_done(
     monkeypatch.setattr(
         work,
         "run_tasks",
-        lambda tasks, client, done: deblur.execute.run_tasks(tasks, done=done, work=poisoned),
+        lambda tasks, done, **_: deblur.execute.run_tasks(tasks, done=done, work=poisoned),
     )
     (outcome,) = work.run(job)
     assert len(tried) == ATTEMPTS

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import shutil
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from deblur import crew as workers
 from deblur import night
 from deblur.catalog import Catalog, cache_folder
-from deblur.config import Cluster, Hooks, JobConfig, load_job, parse_job, with_settings
+from deblur.config import Cluster, JobConfig, load_job, parse_job, with_settings
+from deblur.crew import Crew
 from deblur.errors import ConfigError, ReadError
-from deblur.hooks import tell
-from deblur.night import Crew
 from deblur.store import Archive, find_sequence
 from deblur.versions import retract
 from tests.small import JOB, write_frames
@@ -161,37 +158,6 @@ def test_nights_are_recorded_and_dead_ones_found(tmp_path: Path) -> None:
     assert night.dead_nights(tmp_path) == []
 
 
-def test_hooks_get_the_report_and_can_not_do_harm(tmp_path: Path) -> None:
-    got: list[dict[str, Any]] = []
-
-    class Listener(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Listener) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        out = tmp_path / "told.json"
-        program = f"import sys; open({str(out)!r}, 'w').write(sys.stdin.read())"
-        hooks = Hooks(
-            command=(sys.executable, "-c", program), webhook=f"http://127.0.0.1:{server.server_port}/secret"
-        )
-        assert tell(hooks, {"state": "failed", "faults": ["x"]}) == []
-        server.shutdown()
-        thread.join()
-    assert got == [{"state": "failed", "faults": ["x"]}]
-    assert json.loads(out.read_text()) == got[0]
-    bad = Hooks(command=("/nowhere",), webhook="file:///etc/passwd", mail="a@example.org", smtp="127.0.0.1:1")
-    failed = tell(bad, {})
-    assert len(failed) == 3
-    assert not any("passwd" in line or "@" in line for line in failed)
-
-
 def test_a_crew_is_started_anew_where_units_grow_too_large_for_so_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -202,8 +168,8 @@ def test_a_crew_is_started_anew_where_units_grow_too_large_for_so_many(
         begun.append(need)
         yield None
 
-    monkeypatch.setattr(night, "connect", connected)
-    monkeypatch.setattr(night, "fitting_workers", lambda need: 8 // need)
+    monkeypatch.setattr(workers, "connect", connected)
+    monkeypatch.setattr(workers, "fitting_workers", lambda need: 8 // need)
     job = parse_job({"archive": "a", "sources": [{"path": "x"}]})
     with Crew(job) as crew:
         for need in (2, 1, 2, 4, 3):

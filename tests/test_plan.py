@@ -7,16 +7,15 @@ from deblur import job as work
 from deblur.config import JobConfig, Source, parse_job
 from deblur.errors import ConfigError
 from deblur.plan import (
-    LOOK_PLANES,
     Exposure,
     Parameters,
     make_plan,
     nominal_interval,
-    project,
     source_exposure,
     units,
 )
 from deblur.store import Archive, SequenceStore, SourceStore
+from deblur.tiling import Layout
 from deblur.types import Estimate, FrameInfo, SequenceHeader
 from tests.conftest import pan
 
@@ -120,28 +119,22 @@ def test_keys_name_results_by_what_goes_into_them(planned: tuple[JobConfig, Sequ
     assert not {u.key for u in units(other, store, "restore")} & set(keys["restore"])
 
 
-def test_a_smaller_window_reads_and_computes_more(planned: tuple[JobConfig, SequenceStore]) -> None:
-    job, store = planned
-    parameters = make_plan(job, job.sources[0], store).parameters
-    shape = (16, 1, 4096, 4096)
-
-    def cost(**tiling: int) -> object:
-        changed = job.model_copy(update={"tiling": job.tiling.model_copy(update=tiling)})
-        return project(
-            shape,
-            "uint16",
-            changed,
-            parameters.__class__.load(parameters.dump() | {"window": changed.tiling.window}),
-        )
-
-    coarse, fine = cost(window=1024, unit=2048, shard=1024), cost(window=256, unit=2048, shard=1024)
-    assert fine.compute_amplification > coarse.compute_amplification > 1  # type: ignore[attr-defined]
-    assert coarse.memory > fine.memory  # type: ignore[attr-defined]
-    assert coarse.read_amplification == fine.read_amplification  # type: ignore[attr-defined]
-
-
-def test_restoring_from_neighbours_too_takes_more_memory(planned: tuple[JobConfig, SequenceStore]) -> None:
-    job, store = planned
-    parameters = make_plan(job, job.sources[0], store).parameters
-    quiet, noisy = (project((16, 3, 2048, 2048), "uint8", job, parameters, looks=k).memory for k in (1, 3))
-    assert noisy - quiet >= 2 * LOOK_PLANES * 4 * min(job.tiling.window, 2048) ** 2
+def test_a_later_plan_keeps_the_layout_of_the_published_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "pan.npy", pan(4, 96, 160)[0])
+    sources = [{"path": str(tmp_path / "pan.npy"), "exposure_fraction": 0.5}]
+    given = {"window": 64, "chunk": 32, "shard": 64, "unit": 64, "frames": 2}
+    told = {"archive": str(tmp_path / "archive"), "sources": sources, "cluster": {"kind": "serial"}}
+    first = parse_job(told | {"tiling": given})
+    (before,) = work.run(first)
+    later = parse_job(told | {"tiling": {"chunk": 32, "shard": 64}, "restore": {"iterations": 2}})
+    (after,) = work.plan(later, work.ingest(later))
+    assert before.plan is not None
+    assert after.plan is not None
+    assert after.plan.layout == before.plan.layout
+    assert after.plan.run != before.plan.run
+    (checked,) = work.plan(later, work.ingest(later), check=True)
+    assert checked.carried == checked.missing == before.plan.cost.units // 2
+    other = parse_job(told | {"tiling": given | {"window": 128, "unit": 128}})
+    (changed,) = work.plan(other, work.ingest(other))
+    assert changed.plan is not None
+    assert changed.plan.layout == Layout(128, 32, 64, 128, 2)

@@ -12,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblur import job as work
-from deblur.config import JobConfig, load_job
-from deblur.segments import Part, _gathered
+from deblur.catalog import Catalog
+from deblur.config import JobConfig, load_job, with_settings
+from deblur.job import silent
+from deblur.segments import Part, _gathered, in_order, segments
 from deblur.store import Archive
+from deblur.upkeep import export_run
+from deblur.versions import retract
 from tests.conftest import pan
 from tests.small import HEIGHT, WIDTH, Command, command, tree, write_frames, write_job
 
@@ -84,6 +88,31 @@ def test_one_late_frame_in_the_middle_is_restored_with_its_neighbours(
     third = work.run(arrive(folder, 5))
     assert [o.sequence.id for o in third] == ["frames", "frames.s2", "frames.s3"]
     assert [o.computed > 0 for o in third] == [False, False, True]
+    archive = Archive.open(folder / "archive")
+    assert in_order(segments(archive, "frames")) == [(0, 0), (0, 1), (1, 1), (0, 2), (0, 3), (2, 1)]
+    assert deblur("export", folder / "archive", "frames", folder / "whole.npy").code == 0
+    alone = [archive.sequence(name) for name in ("frames", "frames.s2", "frames.s3")]
+    restored = [s.run(str(s.current())).read("0", 0, len(s.source.frames)) for s in alone]
+    whole = np.stack([restored[number][place] for number, place in in_order(alone)])
+    assert np.array_equal(np.load(folder / "whole.npy"), whole)
+    run = str(alone[0].current())
+    assert deblur("export", folder / "archive", "frames", folder / "first", "--run", run).code == 0
+    assert len(list((folder / "first").iterdir())) == 4
+    retract(alone[1], alone[1].run(str(alone[1].current())), reason="x")
+    said = deblur("export", folder / "archive", "frames", folder / "again")
+    assert (said.code, said.faults[0][:30]) == (1, "deblur: sequence 'frames.s2' h")
+
+
+def test_a_broken_frame_of_context_takes_no_other_with_it(folder: Path) -> None:
+    (folder / "all" / "0002.png").write_bytes(b"nonsense")
+    job = with_settings(arrive(folder, 0, 1, 2), {"limits.broken": 0.5})
+    work.run(job)
+    arrive(folder, 3, 4, 5)
+    assert [o.sequence.id for o in work.run(job)] == ["frames", "frames.s2"]
+    chain = segments(Archive.open(folder / "archive"), "frames")
+    found = [chain[number].source.frames[place].name for number, place in in_order(chain)]
+    assert found == ["0000.png", "0001.png", "0003.png", "0004.png", "0005.png"]
+    assert export_run(folder / "archive", "frames.s2", folder / "out", run=None, progress=silent) == 3
 
 
 def test_a_changed_frame_makes_a_sequence_of_its_own(folder: Path) -> None:
@@ -97,6 +126,16 @@ def test_a_changed_frame_makes_a_sequence_of_its_own(folder: Path) -> None:
     changed.unlink()
     gone = work.run(arrive(folder))
     assert [o.sequence.id for o in gone] == ["frames-3"]
+    catalog = Catalog(Archive.open(folder / "archive"))
+    links = {row.id: (row.replaces, row.replaced) for row in catalog.sequences()}
+    assert links == {
+        "frames": ("", "frames-2"),
+        "frames-2": ("frames", "frames-3"),
+        "frames-2.s2": ("", "frames-3"),
+        "frames-3": ("frames-2", ""),
+    }
+    catalog.update("frames-2")  # the row is read anew, the link stays
+    assert catalog.ids(where="replaced = ''") == ("frames-3",)
 
 
 def test_a_file_of_many_frames_that_grew(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from deblur.config import JobConfig, parse_job
 from deblur.errors import NumericsError, StoreError
 from deblur.plan import STAGES, units
 from deblur.store import Archive
+from deblur.store.arrays import ShardedArray
+from deblur.store.shards import Region
 from deblur.unit import Task, run_unit
 from tests.conftest import pan
 
@@ -52,6 +57,48 @@ def test_a_descriptor_is_a_few_hundred_bytes(planned: tuple[JobConfig, list[Task
     import pickle
 
     assert max(len(pickle.dumps(task)) for task in planned[1]) < 800
+
+
+def test_frames_are_decoded_once_and_motion_is_computed_once_a_unit_and_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "pan.npy", pan(8, 64, 192)[0])
+    tiling = {"window": 64, "chunk": 32, "shard": 64, "unit": 192, "frames": 4}
+    sources = [{"path": str(tmp_path / "pan.npy"), "exposure_fraction": 0.5}]
+    job = parse_job({"archive": str(tmp_path / "archive"), "sources": sources, "tiling": tiling})
+    (outcome,) = work.plan(job, work.ingest(job))
+    assert outcome.plan is not None
+    store = Archive.open(job.archive).sequence("pan")
+    store.create_run(outcome.plan.run, work.run_spec(outcome.plan, store, job))
+    decoded: list[tuple[str, int, int]] = []
+    refined = 0
+    read, refine = ShardedArray.read, unit.refine
+
+    def counted_read(array: ShardedArray, region: Region) -> Any:
+        decoded.append((array.name, *region[0]))
+        return read(array, region)
+
+    def counted_refine(*arguments: Any, **settings: Any) -> Any:
+        nonlocal refined
+        refined += 1
+        return refine(*arguments, **settings)
+
+    monkeypatch.setattr(ShardedArray, "read", counted_read)
+    monkeypatch.setattr(unit, "refine", counted_refine)
+    for stage in STAGES:
+        for task in (
+            Task(job.archive, "pan", outcome.plan.run, u) for u in units(outcome.plan, store, stage)
+        ):
+            decoded.clear()
+            refined = 0
+            run_unit(task)
+            first, last = max(0, task.unit.t0 - 1), min(8, task.unit.t1 + 1)
+            assert len(set(decoded)) == len(decoded)
+            assert sorted(at for name, *at in decoded if name == "0") == [
+                [t, t + 1] for t in range(first, last)
+            ]
+            directions = 2 * 4 - 1  # the first frame of all has none before it, the last none after it
+            assert refined == (directions * 3 if stage == "motion" else 0)  # 3 windows
 
 
 def test_another_numerics_class_is_refused(

@@ -13,6 +13,7 @@ import pytest
 from deblur import job as work
 from deblur.config import JobConfig, load_job, with_settings
 from deblur.errors import StoreError
+from deblur.integrity import find_damage
 from deblur.outcome import Outcome
 from deblur.store import (
     Archive,
@@ -263,4 +264,5 @@ def test_prune_keeps_the_published_run_its_source_and_the_evidence(
     assert sequence.current() == second
     assert history(sequence)[-1]["action"] == "prune"
     assert prune(Archive.open(place), Policy(0, 0.0)) == []
+    assert list(find_damage(Archive.open(place))) == []  # nobody misses the run
     assert deblur("rollback", place / "frames").code == 1

@@ -15,6 +15,9 @@ def find(
     where: Where = "",
     runs: Annotated[bool, typer.Option("--runs", help="Their runs instead of the sequences.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Print at most so many.")] = 100,
+    after: Annotated[
+        str, typer.Option(metavar="ID", help="Go on behind this sequence, the last one of the page before.")
+    ] = "",
     output: Annotated[
         Path | None, typer.Option(help="Write all of them, every column: .csv, .parquet or .jsonl.")
     ] = None,
@@ -24,6 +27,8 @@ def find(
     as_json: AsJson = False,
 ) -> None:
     """Find sequences by camera, time, quality, state or free metadata."""
+    from itertools import islice
+
     from deblur.catalog import Catalog, RunRow, SequenceRow
     from deblur.store import Archive
     from deblur.tables import write_table
@@ -32,21 +37,22 @@ def find(
     catalog = Catalog(Archive.open(archive))
     if refresh:
         catalog.rebuild()
-    ids = catalog.ids(where=where)
-    if runs:
-        wanted = set(ids)
-        found = tuple(row for row in catalog.runs() if row.sequence in wanted)
-        fields: tuple[str, ...] = RunRow._fields
-    else:
-        found = catalog.sequences(where=where, limit=-1 if output or as_json else limit)  # type: ignore[assignment]
-        fields = SequenceRow._fields
+    fields = RunRow._fields if runs else SequenceRow._fields
     if output is not None:
-        write_table(output, found, fields)
-        typer.echo(f"{len(found)} rows written to {output}")
+        every = catalog.each_run(where=where) if runs else catalog.each(where=where)
+        typer.echo(f"{write_table(output, every, fields)} rows written to {output}")
     elif as_json:
-        print_json([dict(zip(fields, row, strict=True)) for row in found])
+        every = catalog.each_run(where=where) if runs else catalog.each(where=where)
+        print_json([dict(zip(fields, row, strict=True)) for row in every])
+    elif runs:
+        shown = tuple(islice(catalog.each_run(where=where), limit + 1))
+        catalog_table(shown[:limit])
+        if len(shown) > limit:
+            typer.echo(f"the first {limit}; --limit shows more, --output writes all")
     else:
-        catalog_table(found[:limit])
-        total = len(found) if runs else len(ids)
-        if total > limit:
-            typer.echo(f"{limit} of {total}; --limit shows more")
+        rows, total = catalog.sequences(where=where, after=after, limit=limit), catalog.count(where=where)
+        catalog_table(rows)
+        if len(rows) < total:
+            typer.echo(
+                f"{len(rows)} of {total}; --limit shows more, --after {rows[-1].id if rows else after} goes on"
+            )

@@ -1,4 +1,4 @@
-"""What an archive's keeper asks of it: status, verify, export, reprocess."""
+"""What an archive's keeper asks of it: verify, export, reprocess."""
 
 from __future__ import annotations
 
@@ -54,18 +54,6 @@ def reprocess(
     report_outcomes(outcomes, as_json)
 
 
-def status(archive: ArchiveFolder, as_json: AsJson = False) -> None:
-    """Sequences, runs and their states."""
-    from deblur.terminal import status_table
-    from deblur.upkeep import status as look
-
-    rows = look(archive)
-    if as_json:
-        print_json(rows)
-    else:
-        status_table(rows)
-
-
 def verify(
     archive: ArchiveFolder,
     sequence: Sequences = None,
@@ -79,29 +67,40 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Make damaged shards again, bit for bit; compute nothing else.")
     ] = False,
+    job: Annotated[
+        Path | None,
+        typer.Option(metavar="JOB.toml", help="Repair on this job's cluster, not in one process."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check sources and runs: metadata, digests, completeness; mend what is damaged with --repair."""
     import time
+    from contextlib import nullcontext
 
+    from deblur.config import load_job
     from deblur.integrity import find_damage
     from deblur.integrity import repair as mend
+    from deblur.night import Crew
     from deblur.store import Archive, Sample
     from deblur.terminal import progress_bars
 
-    store = Archive.open(archive)
+    store, workers = Archive.open(archive), Crew(load_job(job)) if job else nullcontext()
     picked = Sample(_share(sample), int(time.time() // 86400) if seed is None else seed)
-    with progress_bars(quiet=as_json) as progress:
+    with progress_bars(quiet=as_json) as progress, workers as crew:
+        share = crew.share if crew else None
+        checked = len(sequence or store.sequences())
         damages = list(
             find_damage(store, sequence or (), sample=picked, originals=originals, progress=progress)
         )
-        left = mend(store, damages, progress=progress) if repair else damages
-    mended = len(damages) - len(left)
+        left = mend(store, damages, connection=share, progress=progress) if repair else damages
+    mended = max(0, len(damages) - len(left))  # mended metadata may have brought more to light
     if as_json:
         print_json([str(damage) for damage in left])
     elif not left:
         done = f", {mended} repaired" if mended else ""
-        typer.echo(f"every shard is there and as it was written{done}")
+        read = "" if picked.share >= 1 else f" ({sample} of them were read)"
+        many = "sequence" if checked == 1 else "sequences"
+        typer.echo(f"{checked} {many}: every shard is there and as it was written{read}{done}")
     leave(map(str, left))
 
 
@@ -120,9 +119,12 @@ def export(
     archive: ArchiveFolder,
     sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
     output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
-    run: Annotated[str | None, typer.Option(help="A run's id; default: the published one.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="A run's id; default: the published one, and those of all its segments."),
+    ] = None,
 ) -> None:
-    """Write a run's frames as ordinary files, under their original names."""
+    """Write a run's frames as ordinary files, under their original names; a source that grew comes in one piece."""
     from deblur.terminal import progress_bars
     from deblur.upkeep import export_run
 

@@ -70,6 +70,7 @@ class NpyReader(Reader):
         self.header = header
         self.frames = tuple(FrameInfo(f"{path.name}#{number}") for number in range(frames.shape[0]))
         self._array: NDArray[Any] | None = frames
+        self._path = path
 
     def read(self, index: int) -> NDArray[Any]:
         check_index(self.header, index, len(self.frames))
@@ -77,7 +78,18 @@ class NpyReader(Reader):
             raise ReadError(
                 f"{self.frames[index].name} was asked for after its reader was closed: open it again"
             )
-        return native_copy(self._array[index])
+        return native_copy(self._frame(self._array, index))
+
+    def _frame(self, array: NDArray[Any], index: int) -> NDArray[Any]:
+        """Read rather than mapped where it can be: a mapped file that somebody cuts kills the process."""
+        if not (isinstance(array, np.memmap) and array.flags.c_contiguous):
+            mapped: NDArray[Any] = array[index]
+            return mapped
+        shape, at = array.shape[1:], array.offset + index * array[0].nbytes
+        frame: NDArray[Any] = np.fromfile(self._path, array.dtype, array[0].size, offset=at)
+        if frame.size != array[0].size:
+            raise ReadError(f"{self.frames[index].name}: the file ends before it: copy it again")
+        return frame.reshape(shape)
 
     def close(self) -> None:
         self._array = None  # the mapping goes with its last array

@@ -108,11 +108,11 @@ def _exposure(exposure: Exposure) -> str:
 
 
 def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:
-    records = list(store.run(run_id).ledger().finished().values())
-    seconds = {
-        stage: sum(r.get("cpu_seconds", 0.0) for r in records if r.get("stage") == stage)
-        for stage in ("motion", "restore")
-    }
+    seconds, largest, units = {"motion": 0.0, "restore": 0.0}, 0, 0
+    for record in store.run(run_id).ledger().latest():
+        if record.get("stage") in seconds:
+            seconds[record["stage"]] += record.get("cpu_seconds", 0.0)
+        largest, units = max(largest, record.get("peak_bytes", 0)), units + 1
     megapixels = store.source.shape[0] * store.source.shape[2] * store.source.shape[3] / 1e6
     here = environment()
     return {
@@ -135,7 +135,7 @@ def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, d
                 f"{stage}, CPU s per megapixel": f"{value / megapixels:.2f}"
                 for stage, value in seconds.items()
             },
-            "largest process": f"{max((r.get('peak_bytes', 0) for r in records), default=0) / 2**20:.0f} MiB",
-            "units": len(records),
+            "largest process": f"{largest / 2**20:.0f} MiB",
+            "units": units,
         },
     }

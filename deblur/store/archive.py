@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from deblur.errors import StoreError
 from deblur.place import Place, place
 from deblur.store import survey
-from deblur.store.durable import json_bytes, read_json, read_seen, settle_folders, write_new
+from deblur.store.durable import (
+    checked,
+    json_bytes,
+    read_checked,
+    read_seen,
+    settle_folders,
+    with_digest,
+    write_new,
+)
 from deblur.store.lease import Lease
 from deblur.store.run import RunSpec, RunStore
 from deblur.store.slug import slug, suffixed
@@ -54,8 +62,11 @@ class Archive:
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        write_new(archive.path / "archive.json", json_bytes({"format": FORMAT, "id": str(uuid.uuid4())}))
-        settle_folders([archive.path])
+        write_new(
+            archive.path / "archive.json",
+            json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())})),
+        )
+        settle_folders([archive.path, archive.path.parent])
         return cls.open(path)  # of two who make it at once, one did
 
     @classmethod
@@ -70,7 +81,7 @@ class Archive:
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
-        return read_json(self.path / "archive.json", what="archive")
+        return read_checked(self.path / "archive.json", what="archive", keys=("format", "id"))
 
     @property
     def id(self) -> str:
@@ -96,6 +107,15 @@ class Archive:
     def sequences(self) -> tuple[str, ...]:
         """The ids of the sequences whose ingest has finished, sorted."""
         return tuple(entry for entry in sorted(self._folders()) if self.sequence(entry).source.exists)
+
+    def headless(self) -> tuple[str, ...]:
+        """The ids of sequences that hold something, but whose source has lost its metadata."""
+        return tuple(
+            entry
+            for entry in sorted(self._folders())
+            if not self.sequence(entry).source.exists
+            and any((self.path / "sequences" / entry / name).exists() for name in ("runs", f"source{SUFFIX}"))
+        )
 
     def _folders(self) -> list[str]:
         try:
@@ -143,17 +163,23 @@ class SequenceStore:
     def has_survey(self) -> bool:
         return (self.survey_path / "zarr.json").is_file()
 
-    def write_survey(self, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
-        """Store the survey, whole or not at all; returns its digest. An earlier one is replaced."""
-        return survey.write_survey(self.survey_path, arrays, attrs)
+    def draft_survey(
+        self, key: str, told: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], str, int]]
+    ) -> survey.Draft:
+        """A survey in the making, or the one that was left with this key (see `store.survey.Draft.begin`)."""
+        return survey.Draft.begin(self.survey_path, key, told, arrays)
 
-    def read_survey(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """(arrays, plain values); StoreError where there is none or it is damaged."""
-        return survey.read_survey(self.survey_path)
+    def opened_draft(self, name: str) -> survey.Draft:
+        """The draft of a survey whose folder has this name."""
+        return survey.Draft(self.path / name)
 
     def survey_part(self, name: str, t0: int, t1: int) -> NDArray[Any]:
-        """Rows t0..t1 of one array of the survey."""
+        """Rows t0..t1 of one array of the survey; those of `forward` and `backward` are pairs of frames t and t + 1."""
         return survey.read_survey_part(self.survey_path, name, t0, t1)
+
+    def check_survey(self) -> None:
+        """Raise StoreError for a survey that is missing or damaged anywhere."""
+        survey.check_survey(self.survey_path)
 
     def survey_attrs(self) -> dict[str, Any]:
         """The survey's plain values, without its arrays."""
@@ -187,8 +213,17 @@ class SequenceStore:
 
     def current(self) -> str | None:
         """The id of the published run, if any."""
-        run = read_seen(self.path / "current.json", what="publication")[0].get("run")
+        run = self.publication()[0].get("run")
         return None if run is None else str(run)
+
+    def publication(self) -> tuple[dict[str, Any], str]:
+        """Which run is published, since which lease, and what came before, and the version of that (see
+        `durable.write_seen`); empty where none ever was."""
+        path = self.path / "current.json"
+        value, seen = read_seen(path, what="publication")
+        return checked(
+            value, path, what="publication", keys=("run", "token", "history")
+        ) if value else value, seen
 
     def lease(self) -> Lease:
         """The right to work on this sequence; `acquire` it."""

@@ -1,4 +1,4 @@
-"""Sharded Zarr arrays as deblur writes them; with `survey.py`, the only place that imports Zarr here.
+"""Sharded Zarr arrays as deblur writes them; the only place that imports Zarr here.
 
 Inside a shard every chunk is blosc-zstd-bitshuffle and then crc32c (plain blosc lets 9 of 10 flipped bits
 pass). All-zero chunks are written too, so a chunk that is not there is always a fault and never a zero.
@@ -138,7 +138,7 @@ class ShardedArray:
             try:
                 with told(self.path):
                     array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
-            except (ValueError, KeyError, TypeError, OSError) as error:
+            except Exception as error:  # damaged metadata may break Zarr in any way
                 raise StoreError(
                     f"array {self.name!r} in {self.path} can't be opened: {_line(error)}"
                 ) from None
@@ -215,6 +215,15 @@ class ShardedArray:
                 raise StoreError(
                     f"{self.name!r} in {self.path} is damaged in {region}: {_line(error)}; verify the run"
                 ) from None
+
+    def complete(self, region: Region) -> bool:
+        """Whether every shard of a region was written whole."""
+        try:
+            for index in self.grid.touched(region):
+                self._require_complete(key_of(self.name, index), index)
+        except StoreError:
+            return False
+        return True
 
     def _announce(self, region: Region) -> None:
         store = self.array.store_path.store

@@ -141,7 +141,7 @@ def _appear(folder: Path, path: Place) -> None:
             raise FileExistsError(17, "exists already", str(path))
     else:
         os.rename(folder, path)
-        settle_folders([path.parent])
+        settle_folders([path.parent, path.parent.parent])  # its parent may be new as well
 
 
 def remove_tree(path: Place) -> None:
@@ -155,6 +155,19 @@ def remove_tree(path: Place) -> None:
         os.rename(path, hidden)
         settle_folders([path.parent])
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def move_tree(source: Place, target: Place) -> None:
+    """Put a folder in the place of another. A crash in between leaves none there, and the source as it was."""
+    remove_tree(target)
+    if isinstance(source, ObjectPlace):
+        files = sorted((file for file, _ in source.walk()), key=lambda file: file == source / GROUP)
+        for file in files:  # what makes it a folder comes last
+            (target / below(file, source)).write_bytes(file.read_bytes())
+        remove_tree(source)
+    else:
+        os.rename(source, str(target))
+        settle_folders([target.parent])
 
 
 def write_atomic(path: Place, data: bytes) -> None:
@@ -184,7 +197,7 @@ def write_new(path: Place, data: bytes) -> bool:
     """
     if isinstance(path, ObjectPlace):
         return path.create(data)
-    beside = path.with_name(f".{path.name.lstrip('.')}.{uuid.uuid4().hex}.partial")
+    beside = path.with_name(f".{uuid.uuid4().hex}.partial")
     beside.write_bytes(data)
     try:
         os.link(beside, path)
@@ -291,6 +304,34 @@ def _parsed(data: bytes, path: Place, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"the {what} at {path} is not a JSON object: restore it from a copy")
     return value
+
+
+def write_checked(path: Place, value: Mapping[str, Any]) -> None:
+    """The same with a digest of the value in it, so that `read_checked` sees any damage."""
+    write_json(path, with_digest(value))
+
+
+def read_checked(path: Place, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
+    """What `write_checked` wrote; StoreError where it isn't that any more. `keys`: all that there may be."""
+    return checked(read_json(path, what=what), path, what=what, keys=keys)
+
+
+def checked(value: dict[str, Any], path: Place, *, what: str, keys: Iterable[str]) -> dict[str, Any]:
+    """A value without the digest in it; StoreError where it isn't the one that was written."""
+    if not is_intact(value, keys=keys):
+        raise StoreError(f"the {what} at {path} is damaged: restore it from a copy")
+    return {key: part for key, part in value.items() if key != "sha256"}
+
+
+def with_digest(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with the digest of itself as `sha256`."""
+    return {**value, "sha256": digest_of(dict(value))}
+
+
+def is_intact(value: Mapping[str, Any], *, keys: Iterable[str]) -> bool:
+    """Whether a mapping is as `with_digest` left it, or was written before there were such digests."""
+    told = {key: part for key, part in value.items() if key != "sha256"}
+    return set(told) <= set(keys) and value.get("sha256", digest_of(told)) == digest_of(told)
 
 
 def lines_of(records: Iterable[Mapping[str, Any]]) -> bytes:

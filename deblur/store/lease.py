@@ -11,6 +11,7 @@ is the owner, whatever lease.json says; so a stale owner that wakes up late can 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ class Lease:
         seen, since = self._state(), self._clock()
         while True:
             text, highest = seen
-            if _vacant(text, highest) or self._clock() - since >= STILL:
+            if self._vacant(text, highest) or self._clock() - since >= STILL:
                 if self._claim(highest + 1):
                     return highest + 1
                 seen, since = self._state(), self._clock()
@@ -67,7 +68,7 @@ class Lease:
             self._sleep(GLANCE)
             now = self._state()
             if now != seen:
-                if not _vacant(*now):
+                if not self._vacant(*now):
                     raise LeaseError(
                         f"sequence {self.folder.name} is being worked on by {_owner_of(now[0])}: wait"
                     )
@@ -131,7 +132,15 @@ class Lease:
         for path in self.folder.glob(".lease-*"):
             if path.name < _claim_path(self.folder, token).name:
                 path.unlink(missing_ok=True)
+        self._sweep()
         return True
+
+    def _sweep(self) -> None:
+        """Remove what owners and claimants that were killed in the middle of a write left in the folder."""
+        for path in self.folder.glob(".*.partial"):
+            claim = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)  # of somebody who may be claiming now
+            if not claim or _gone(_fields(_text(path))):
+                path.unlink(missing_ok=True)
 
     def _write(self, token: int, owner: Owner | None) -> None:
         fields = {"token": token, "counter": self._counter, "owner": None if owner is None else asdict(owner)}
@@ -139,11 +148,17 @@ class Lease:
 
     def _state(self) -> tuple[str, int]:
         """What an observer watches: it changes with every heartbeat and every claim."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            text = ""
-        return text, highest_claim(self.folder)
+        return _text(self.path), highest_claim(self.folder)
+
+    def _vacant(self, text: str, highest: int) -> bool:
+        """True where nobody can be working: never held, given back, or its process is certainly gone."""
+        if highest == 0 and not text:
+            return True
+        fields = _fields(text)
+        if fields.get("token") != highest:  # the claimant has not shown up in lease.json yet
+            return _gone(_fields(_text(_claim_path(self.folder, highest))))
+        owner = fields.get("owner", ...)
+        return owner is None or _gone(owner)
 
 
 def highest_claim(folder: Place) -> int:
@@ -165,18 +180,18 @@ def _claim_path(folder: Place, token: int) -> Place:
     return folder / f".lease-{token:012d}"
 
 
-def _vacant(text: str, highest: int) -> bool:
-    """True where nobody can be working: never held, given back, or its process is certainly gone."""
-    if highest == 0 and not text:
-        return True
-    fields = _fields(text)
-    if fields.get("token") != highest:
-        return False  # claimed, but the claimant has not shown up in lease.json yet
-    if fields.get("owner", ...) is None:
-        return True
+def _text(path: Place) -> str:
     try:
-        return Owner(**fields["owner"]).is_gone()
-    except (KeyError, TypeError):
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _gone(owner: Any) -> bool:
+    """Whether a process is certainly gone; never so of what is no owner at all."""
+    try:
+        return Owner(**owner).is_gone()
+    except TypeError:
         return False
 
 

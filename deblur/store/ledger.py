@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError
+from deblur.errors import StoreError, may_pass
 from deblur.place import ObjectPlace, Place, listed, place
 from deblur.store.durable import canonical, settle_folders
 
 logger = logging.getLogger("deblur.store")
 DONE = "done"
+TICK = 1e-6  # seconds between records of a clock that was set back
+ATTEMPTS = 3  # to write a line, where the storage hiccups
 SEGMENT = 40  # bits of an offset into a segment
 FULL = 1 << 18  #: bytes of a segment in an object store, after which another begins
 
@@ -45,7 +47,7 @@ class Ledger:
             )
         self.folder = place(folder)
         self._writer = writer
-        self._clock = clock
+        self._clock, self._latest = clock, 0.0
         self._begun: tuple[ObjectPlace, bytes] | None = (
             None  # the segment that is not full, and what is in it
         )
@@ -61,13 +63,29 @@ class Ledger:
         """Add one line and force it to the disk; call it only after the unit's shards were written (and so
         synced).
 
-        `at` (seconds since 1970) and `writer` are added. Raises StoreError for a record without a key.
+        `at` (seconds since 1970, and after every record there) and `writer` are added. Raises StoreError for a
+        record without a key.
         """
         if not isinstance(record.get("key"), str) or not record["key"]:
             raise StoreError("a ledger record needs a `key` that names its unit")
         line = (
-            canonical({"status": DONE, **record, "at": self._clock(), "writer": self.writer}).encode() + b"\n"
+            canonical({"status": DONE, **record, "at": self._now(), "writer": self.writer}).encode() + b"\n"
         )
+        for tried in range(1, ATTEMPTS + 1):
+            try:
+                return self._add(line)
+            except StoreError as error:  # a line that got there twice does no harm
+                if tried == ATTEMPTS or not may_pass(error):
+                    raise
+
+    def _now(self) -> float:
+        """What the clock says, unless it was set back: a later record must not look older, or it would not count."""
+        if not self._latest:
+            self._latest = max((float(record.get("at", 0)) for record in self.read_all()), default=0.0)
+        self._latest = max(self._clock(), self._latest + TICK)
+        return self._latest
+
+    def _add(self, line: bytes) -> None:
         if isinstance(self.folder, ObjectPlace):
             self._put(self.folder, line)
             return
@@ -79,10 +97,11 @@ class Ledger:
                 file.write(_mend(file) + line)
                 file.flush()
                 os.fsync(file.fileno())
+            if new:
+                settle_folders([self.folder])
         except OSError as error:
-            raise StoreError(f"can't write the ledger {path}: {error.strerror}; is the disk full?") from None
-        if new:
-            settle_folders([self.folder])
+            reason = f"can't write the ledger {path}: {error.strerror}; is the disk full?"
+            raise StoreError(reason) from None
 
     def _put(self, folder: ObjectPlace, line: bytes) -> None:
         if self._begun is None or len(self._begun[1]) >= FULL:

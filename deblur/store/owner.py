@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from deblur.errors import StoreError
+from deblur.store.durable import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,17 @@ class Owner:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+def sweep_staging(path: Path) -> None:
+    """Remove what ingests of `path` left behind whose process is known to be gone."""
+    for staging in path.parent.glob(f".{path.name}.*.staging"):
+        try:
+            owner = Owner(**read_json(staging / "owner.json", what="owner of a staged ingest"))
+        except (StoreError, TypeError):
+            continue  # just begun by somebody else, or not ours
+        if owner.is_gone():
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _started(pid: int) -> str:

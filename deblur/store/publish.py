@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from deblur.errors import LeaseError, StoreError
+from deblur.place import below
 from deblur.store.archive import SequenceStore
-from deblur.store.durable import read_seen, write_json, write_seen
+from deblur.store.durable import sha256_file, with_digest, write_checked, write_seen
 from deblur.store.lease import check_token
 from deblur.store.run import SEAL, RunStore
 
@@ -45,8 +46,9 @@ def publish_run(
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     if not run.sealed:
-        seal = {"digest": run.digest(), "at": clock(), "summary": dict(summary or {})}
-        write_json(run.path / SEAL, seal)
+        files = {below(path, run.path): sha256_file(path) for path in run.documents()}
+        seal = {"digest": run.digest(), "at": clock(), "summary": dict(summary or {}), "files": files}
+        write_checked(run.path / SEAL, seal)
     if sequence.current() != run.id:  # saying so twice is no news
         _switch(sequence, token, run.id, {"run": run.id, "action": action, "reason": reason}, clock())
 
@@ -96,7 +98,7 @@ def previous_run(sequence: SequenceStore) -> str:
 
 def history(sequence: SequenceStore) -> tuple[dict[str, Any], ...]:
     """Every change, oldest first: run, action, reason, at (seconds since 1970), token."""
-    return tuple(_current(sequence)[0].get("history", ()))
+    return tuple(sequence.publication()[0].get("history", ()))
 
 
 def retracted(sequence: SequenceStore) -> dict[str, str]:
@@ -147,19 +149,15 @@ def _published(sequence: SequenceStore) -> str:
     return run
 
 
-def _current(sequence: SequenceStore) -> tuple[dict[str, Any], str]:
-    return read_seen(sequence.path / "current.json", what="publication")
-
-
 def _switch(
     sequence: SequenceStore, token: int, run_id: str | None, entry: Mapping[str, Any], at: float
 ) -> None:
-    before, seen = _current(sequence)
+    before, seen = sequence.publication()
     if int(before.get("token", 0)) > token:
         raise LeaseError(f"sequence {sequence.id} was published by a later holder of the lease: run again")
     told = {key: value for key, value in entry.items() if value != ""} | {"at": at, "token": token}
     past = list(before.get("history", ()))
     check_token(sequence.path, token)  # once more, as late as can be
-    now = {"run": run_id, "token": token, "history": [*past, told]}
+    now = with_digest({"run": run_id, "token": token, "history": [*past, told]})
     if not write_seen(sequence.path / "current.json", now, seen):
         raise LeaseError(f"sequence {sequence.id} was published by somebody else meanwhile: run again")

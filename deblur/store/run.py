@@ -17,10 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import PlanError, StoreError
-from deblur.place import ObjectPlace, Place, place
+from deblur.place import ObjectPlace, Place, files_below, listed, place
 from deblur.store import ome
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import appearing, canonical, copy_file, read_json, settle_folders, sha256_file
+from deblur.store.durable import (
+    appearing,
+    canonical,
+    copy_file,
+    read_checked,
+    read_json,
+    settle_folders,
+    sha256_file,
+)
 from deblur.store.ledger import Ledger
 from deblur.store.pyramid import halve, level_extent
 from deblur.store.shards import Grid, index_of, key_of
@@ -145,7 +153,10 @@ class RunStore:
             raise StoreError(
                 f"{self.path} is not a deblur run of format {FORMAT}: use the version that wrote it"
             )
-        return _spec_from(meta["spec"])
+        try:
+            return _spec_from(meta["spec"])
+        except (KeyError, TypeError, PlanError):
+            raise StoreError(f"the metadata of run {self.path} is damaged: restore it from a copy") from None
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -156,6 +167,21 @@ class RunStore:
     def sealed(self) -> bool:
         """True once published: nothing is written into it again."""
         return (self.path / SEAL).is_file()
+
+    def seal(self) -> dict[str, Any]:
+        """What was fixed when this run was published: digest, at, summary, files ({name: sha256})."""
+        return read_checked(self.path / SEAL, what="seal", keys=("digest", "at", "summary", "files"))
+
+    def documents(self) -> list[Place]:
+        """Every file of a finished run but its shards and the seal: metadata, ledger, record."""
+        groups = {part for name in self.spec.arrays() for part in (name, name.rpartition("/")[0])} | {""}
+        found = [
+            self.path / group / "zarr.json" if group else self.path / "zarr.json" for group in sorted(groups)
+        ]
+        found += [path for path in listed(self.path, "[!.]*.json") if path.name not in ("zarr.json", SEAL)]
+        return found + [
+            path for path, _ in files_below(self.path / "provenance") if not path.name.startswith(".")
+        ]
 
     @property
     def units_folder(self) -> Place:
@@ -198,14 +224,16 @@ class RunStore:
         array = self.array(array_name)
         height, width = array.grid.shape[-2:]
         region = array.grid.region(t0, t1, box or Box(0, height, 0, width))
-        known = self.ledger().shards()
-        keys = [key_of(array_name, index) for index in array.grid.touched(region)]
-        absent = [key for key in keys if key not in known]
+        known = self.table()
+        found = {
+            key_of(array_name, index): known.digest(array_name, index) for index in array.grid.touched(region)
+        }
+        absent = [key for key, digest in found.items() if digest is None]
         if absent:
             raise StoreError(
                 f"shard {absent[0]} of run {self.id} is not in its ledger: that unit has not finished"
             )
-        return {key: known[key] for key in keys}
+        return {key: digest for key, digest in found.items() if digest is not None}
 
     def copy_shards(self, parent: RunStore, shards: Mapping[str, str]) -> dict[str, str]:
         """Take over shards of another run, {key: sha256}, as they are; returns the same once they are on the

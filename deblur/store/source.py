@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from deblur.place import Place, place
 from deblur.store.arrays import ShardedArray
 from deblur.store.durable import (
     digest_of,
+    is_intact,
     read_json,
     sha256_file,
 )
+from deblur.store.header import header_from
 from deblur.store.shards import Grid, index_of, key_of
 from deblur.tiling import Box
 from deblur.types import FrameInfo, SequenceHeader
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from deblur.store.sourcewriter import SourceWriter
 
 FORMAT = 1
+KEYS = ("format", "header", "digest", "summary", "array")  # what a source says of itself
 PIXELS = "0"  # the array's name; OME-Zarr's habit for the full resolution
 LISTS = ("frames.jsonl", "quarantine.jsonl", "shards.sha256")
 
@@ -93,12 +96,15 @@ class SourceStore:
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
-        attributes = read_json(self.path / "zarr.json", what="source").get("attributes", {})
-        meta = attributes.get("deblur") if isinstance(attributes, dict) else None
+        group = read_json(self.path / "zarr.json", what="source")
+        attributes = group.get("attributes", {})
+        meta = attributes.pop("deblur", None) if isinstance(attributes, dict) else None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT or "digest" not in meta:
             raise StoreError(
                 f"{self.path} is not a deblur source of format {FORMAT}: ingest it with this version"
             )
+        if not is_intact(meta | {"group": group}, keys=(*KEYS, "group")):
+            raise StoreError(f"the metadata of {self.path} is damaged: restore it from a copy")
         return meta
 
     @cached_property
@@ -161,6 +167,11 @@ class SourceStore:
             for index in self.grid.touched(region)
         }
 
+    def layout_is_intact(self) -> bool:
+        """Whether the metadata of the array are what was written."""
+        found = sha256_file(self.path / PIXELS / "zarr.json")
+        return bool(self._meta.get("array", found) == found)
+
     def list_digest(self) -> str:
         """The root digest computed anew from the lists and the header; equals `digest` in an intact
         source."""
@@ -211,19 +222,6 @@ def pixel_digest(frame: NDArray[Any]) -> str:
     them."""
     plain = np.ascontiguousarray(frame, frame.dtype.newbyteorder("<"))
     return hashlib.sha256(plain.data).hexdigest()
-
-
-def header_as_json(header: SequenceHeader) -> dict[str, Any]:
-    """A header as JSON; `header_from` is its inverse."""
-    fields = asdict(header)
-    return json.loads(json.dumps(fields | {"metadata": dict(header.metadata)}, default=str))  # type: ignore[no-any-return]
-
-
-def header_from(fields: Mapping[str, Any]) -> SequenceHeader:
-    """A header from its JSON."""
-    tuples = {name: tuple(fields[name]) for name in ("shape", "channels")}
-    size = fields.get("pixel_size")
-    return SequenceHeader(**{**fields, **tuples, "pixel_size": tuple(size) if size else None})
 
 
 def root_of(path: Place, header: Mapping[str, Any]) -> str:

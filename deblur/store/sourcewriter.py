@@ -26,15 +26,17 @@ from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     json_bytes,
     lines_of,
-    read_json,
     settle_folders,
     settle_tree,
+    sha256_file,
+    with_digest,
     write_atomic,
     write_json,
     write_new,
 )
+from deblur.store.header import header_as_json
 from deblur.store.lease import Lease, check_token
-from deblur.store.owner import Owner
+from deblur.store.owner import Owner, sweep_staging
 from deblur.store.shards import Grid, index_of
 from deblur.store.source import (
     FORMAT,
@@ -42,12 +44,11 @@ from deblur.store.source import (
     FrameRecord,
     QuarantinedFrame,
     SourceStore,
-    header_as_json,
     pixel_digest,
     root_of,
     summary_of,
 )
-from deblur.tiling import Box, round_up
+from deblur.tiling import boxes, round_up
 from deblur.types import FrameInfo, SequenceHeader
 
 
@@ -113,12 +114,8 @@ class SourceWriter:
         """
         count = frames.shape[0] if frames.ndim == 4 else 0
         indices = self._next(count) if indices is None else tuple(indices)
-        if (
-            t0 != len(self._frames)
-            or self._ended
-            or not 0 < count <= self.grid.shard[0]
-            or len(indices) != count
-        ):
+        fits = 0 < count <= self.grid.shard[0] and len(indices) == count
+        if t0 != len(self._frames) or self._ended or not fits:
             raise ArrayError(
                 f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
                 f"(only the last is shorter), got shape {frames.shape} at {t0}"
@@ -126,10 +123,14 @@ class SourceWriter:
         if isinstance(self.staging, ObjectPlace):
             check_token(self.staging.parent, self._lease.token or 0)  # not into what a successor writes
         self._ended = count < self.grid.shard[0]
-        block = np.zeros((self._whole(t0, count), *frames.shape[1:]), frames.dtype)
-        block[:count] = frames
-        region = self.grid.region(t0, t0 + len(block), Box(0, self.grid.shape[2], 0, self.grid.shape[3]))
-        self._shards |= ShardedArray(self.staging, PIXELS).write(region, block)
+        spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
+        block = np.concatenate([frames, spare]) if len(spare) else frames
+        pixels, (height, width) = ShardedArray(self.staging, PIXELS), self.header.shape[1:]
+        for box in boxes(
+            height, width, max(self.grid.shard[2:])
+        ):  # Zarr holds copies of all that it is given
+            region = self.grid.region(t0, t0 + len(block), box)
+            self._shards |= pixels.write(region, block[..., *box.slices])
         for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
             info = self.infos[index]
             file = files[place] if files is not None else None
@@ -175,7 +176,7 @@ class SourceWriter:
             os.rename(str(self.staging), self.path)
         except OSError:
             return False
-        settle_folders([self.path.parent])
+        settle_folders([self.path.parent, self.path.parent.parent])
         return True
 
     def abandon(self) -> None:
@@ -204,11 +205,13 @@ class SourceWriter:
 
     def _group(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
-        told = {
+        meta = {
+            "format": FORMAT,
+            "header": header,
             "digest": root_of(self.staging, header),
             "summary": summary_of(self._frames, self._quarantine),
+            "array": sha256_file(self.staging / PIXELS / "zarr.json"),
         }
-        meta = {"format": FORMAT, "header": header, **told}
         image = ome.multiscale(
             name=self.header.name,
             paths=[PIXELS],
@@ -218,7 +221,9 @@ class SourceWriter:
             frame_rate=self.header.frame_rate,
             pixel_size=self.header.pixel_size,
         )
-        return {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image, "deblur": meta}}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image}}
+        meta["sha256"] = with_digest(meta | {"group": group})["sha256"]
+        return group | {"attributes": {"ome": image, "deblur": meta}}
 
 
 def _beside(path: Path) -> Path:
@@ -229,17 +234,6 @@ def _beside(path: Path) -> Path:
     write_json(staging / "owner.json", asdict(Owner.here()))
     create_group(staging, {})
     return staging
-
-
-def sweep_staging(path: Path) -> None:
-    """Remove what ingests of `path` left behind whose process is known to be gone."""
-    for staging in path.parent.glob(f".{path.name}.*.staging"):
-        try:
-            owner = Owner(**read_json(staging / "owner.json", what="owner of a staged ingest"))
-        except (StoreError, TypeError):
-            continue  # just begun by somebody else, or not ours
-        if owner.is_gone():
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _sums(digests: Mapping[str, str]) -> bytes:

@@ -1,71 +1,138 @@
-"""The survey beside its source: a dictionary of arrays and one of plain values, kept as a Zarr group."""
+"""The survey beside its source: arrays of a row a frame or a pair of frames, and plain values.
+
+It is made as a draft beside its place, whose shards several processes write; the finished one takes that place as a
+whole. A draft that was left by a killed process is gone on with.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
-from deblur.place import Place, told
-from deblur.store import zarrs
-from deblur.store.arrays import codecs, create_group, zarr_settings
-from deblur.store.durable import canonical, digest_of, read_json, replacing
+from deblur.place import Place, place
+from deblur.store.arrays import ShardedArray, create_array, create_group
+from deblur.store.durable import (
+    appearing,
+    canonical,
+    digest_of,
+    move_tree,
+    read_json,
+    remove_tree,
+    write_json,
+)
+from deblur.store.owner import Owner
+from deblur.store.shards import Grid, Region
 
-FORMAT = 1
-CHUNK_BYTES = 4 << 20
-
-
-def write_survey(path: Place, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
-    """Store a survey at `path`, whole or not at all; an earlier one is replaced. Returns its digest.
-
-    Array names are made of letters, digits and underscores. `attrs` must be JSON-able.
-    """
-    import zarr
-    from zarr.storage import LocalStore
-
-    canonical(dict(attrs))
-    bad = [name for name in arrays if not name.isidentifier()]
-    if bad:
-        raise StoreError(f"{bad[0]!r} can't name an array of the survey: use letters, digits and underscores")
-    digest = survey_digest(arrays, attrs)
-    with replacing(path) as staging:
-        meta = {"format": FORMAT, "digest": digest, "attrs": dict(attrs), "arrays": sorted(arrays)}
-        create_group(staging, {"deblur": meta})
-        with zarr_settings():
-            for name, values in arrays.items():
-                array = zarr.create_array(
-                    LocalStore(staging),
-                    name=name,
-                    shape=values.shape,
-                    dtype=values.dtype,
-                    chunks=_chunk(values),
-                    compressors=codecs(),
-                    fill_value=0,
-                    zarr_format=3,
-                )
-                array[...] = values
-    return digest
+FORMAT = 2
+ABOUT = "draft.json"
+AXES = ("t", "component", "y", "x")
 
 
-def read_survey(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """All arrays and plain values. StoreError where there is none, or where it isn't what was written."""
-    meta = _meta(path)
-    arrays = {name: _read(path, name, ...) for name in meta["arrays"]}
-    if survey_digest(arrays, meta["attrs"]) != meta["digest"]:
-        raise StoreError(f"the survey at {path} is damaged: remove that folder and run again")
-    return arrays, dict(meta["attrs"])
+class Draft:
+    """A survey in the making. Opening costs nothing until something is read; pickled by its path only."""
+
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
+        self._arrays: dict[str, ShardedArray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Draft, (self.path,)
+
+    @classmethod
+    def begin(
+        cls,
+        survey: Place,
+        key: str,
+        told: Mapping[str, Any],
+        arrays: Mapping[str, tuple[tuple[int, ...], str, int]],
+    ) -> Draft:
+        """A draft of the survey at `survey`, or the one that was left with the same `key`.
+
+        `key` names all that decides what will be in it. `told`: JSON-able, for those who fill it. `arrays`: shape,
+        dtype and the rows of a shard of each. Drafts of other keys are removed where their process is gone.
+        """
+        _sweep(survey, but=key)
+        draft = cls(_place(survey, key))
+        about = {"told": dict(told), "arrays": sorted(arrays), "owner": asdict(Owner.here())}
+        canonical(about)
+        if (draft.path / "zarr.json").is_file():
+            write_json(draft.path / ABOUT, about)
+            return draft
+        try:
+            with appearing(draft.path) as folder:
+                create_group(folder, {})
+                for name, (shape, dtype, rows) in arrays.items():
+                    create_array(folder, name, _grid(shape, rows), dtype, names=_axes(shape), attributes={})
+                write_json(folder / ABOUT, about)
+        except OSError as error:
+            if not (draft.path / ABOUT).exists():  # somebody else may have begun the same one
+                raise StoreError(
+                    f"can't make a survey at {survey}: {error.strerror}; check the space there"
+                ) from None
+        return draft
+
+    @cached_property
+    def told(self) -> Mapping[str, Any]:
+        """What `begin` was told."""
+        return dict(read_json(self.path / ABOUT, what="draft of a survey")["told"])
+
+    def write(self, name: str, t0: int, values: NDArray[Any]) -> dict[str, str]:
+        """Rows from t0 on, whole shards of them; {key: sha256} once they are on the disk."""
+        array = self._array(name)
+        return array.write(_rows(array, t0, t0 + len(values)), np.ascontiguousarray(values))
+
+    def read(self, name: str, t0: int, t1: int) -> NDArray[Any]:
+        """Rows t0..t1 that were written. Raises StoreError where some were not."""
+        array = self._array(name)
+        return array.read(_rows(array, t0, t1))
+
+    def has(self, name: str, t0: int, t1: int) -> bool:
+        """Whether these rows were written, whole."""
+        array = self._array(name)
+        return array.complete(_rows(array, t0, t1))
+
+    def finish(self, survey: Place, attrs: Mapping[str, Any], digest: str) -> None:
+        """Put the draft in the place of the survey, with these plain values; an earlier one is replaced."""
+        canonical(dict(attrs))
+        if not (self.path / ABOUT).exists():
+            raise StoreError(f"the survey at {survey} was finished by somebody else meanwhile: run again")
+        arrays = read_json(self.path / ABOUT, what="draft of a survey")["arrays"]
+        meta = {"format": FORMAT, "digest": digest, "attrs": dict(attrs), "arrays": arrays}
+        meta["own"] = digest_of(meta)
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"deblur": meta}}
+        write_json(self.path / "zarr.json", group)
+        move_tree(self.path, survey)
+        (survey / ABOUT).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        remove_tree(self.path)
+
+    def _array(self, name: str) -> ShardedArray:
+        return self._arrays.setdefault(name, ShardedArray(self.path, name))
 
 
 def read_survey_part(path: Place, name: str, t0: int, t1: int) -> NDArray[Any]:
     """Rows t0..t1 of one array, without reading the rest (its chunks carry checksums)."""
     if name not in _meta(path)["arrays"]:
         raise StoreError(f"the survey at {path} has no array {name!r}: remove that folder and run again")
-    return _read(path, name, slice(t0, t1))
+    array = ShardedArray(path, name)
+    return array.read(_rows(array, t0, t1))
+
+
+def check_survey(path: Place) -> None:
+    """Read all of it, a shard at a time. Raises StoreError for the first thing that is missing or damaged."""
+    for name in _meta(path)["arrays"]:
+        array = ShardedArray(path, name)
+        count, rows = array.grid.shape[0], array.grid.shard[0]
+        for t0 in range(0, count, rows):
+            array.read(_rows(array, t0, min(t0 + rows, count)))
 
 
 def read_survey_attrs(path: Place) -> dict[str, Any]:
@@ -74,49 +141,47 @@ def read_survey_attrs(path: Place) -> dict[str, Any]:
 
 
 def read_survey_digest(path: Place) -> str:
-    """The digest that `write_survey` returned."""
+    """The digest that the survey was finished with."""
     return str(_meta(path)["digest"])
-
-
-def survey_digest(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:
-    """The sha256 of everything in a survey."""
-    parts = {
-        name: [
-            str(values.dtype),
-            list(values.shape),
-            hashlib.sha256(np.ascontiguousarray(values).data).hexdigest(),
-        ]
-        for name, values in arrays.items()
-    }
-    return digest_of({"arrays": parts, "attrs": dict(attrs)})
 
 
 def _meta(path: Place) -> dict[str, Any]:
     meta = read_json(path / "zarr.json", what="survey").get("attributes", {}).get("deblur")
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise StoreError(f"{path} is not a survey of format {FORMAT}: remove that folder and run again")
-    return meta
+        raise StoreError(f"{path} is not a survey of format {FORMAT}: run again, it is made anew")
+    told = {key: value for key, value in meta.items() if key != "own"}
+    if meta.get("own") != digest_of(told):
+        raise StoreError(f"the survey at {path} is damaged: remove that folder and run again")
+    return told
 
 
-def _read(path: Place, name: str, rows: Any) -> NDArray[Any]:
-    import zarr
-
-    store, top = zarrs.reading(path)
-    with zarr_settings():
-        try:
-            with told(path):
-                array = zarr.open_array(store, path=f"{top}/{name}", mode="r", zarr_format=3)
-                return np.asarray(array[rows])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            message = " ".join(str(error).split())
-            raise StoreError(
-                f"{name!r} of the survey at {path} is damaged ({message}): remove that folder and run again"
-            ) from None
+def _grid(shape: tuple[int, ...], rows: int) -> Grid:
+    """Shards of so many rows; a chunk is one row where rows are large, else the shard."""
+    held = max(1, min(rows, shape[0]))
+    one = 1 if math.prod(shape[1:]) >= 1 << 12 else held
+    return Grid(shape, (one, *shape[1:]), (held, *shape[1:]))
 
 
-def _chunk(values: NDArray[Any]) -> tuple[int, ...]:
-    """Rows of a few megabytes: a worker reads the frames it needs, not the sequence."""
-    if values.ndim == 0:
-        return ()
-    row = max(1, math.prod(values.shape[1:]) * values.itemsize)
-    return max(1, min(len(values), CHUNK_BYTES // row)), *(max(1, extent) for extent in values.shape[1:])
+def _axes(shape: tuple[int, ...]) -> tuple[str, ...]:
+    return AXES if len(shape) == len(AXES) else ("t", "row", "component")[: len(shape)]
+
+
+def _rows(array: ShardedArray, t0: int, t1: int) -> Region:
+    count, *rest = array.grid.shape
+    if not 0 <= t0 < t1 <= count:
+        raise StoreError(f"{array.name!r} of the survey at {array.path} has {count} rows, not {t0}..{t1}")
+    return ((t0, t1), *((0, extent) for extent in rest))
+
+
+def _place(survey: Place, key: str) -> Place:
+    return survey.with_name(f".{survey.name}.{key}.draft")
+
+
+def _sweep(survey: Place, *, but: str) -> None:
+    """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones."""
+    for path in survey.parent.glob(f".{survey.name}.*.draft"):
+        gone = not (path / ABOUT).exists()
+        if not gone and path != _place(survey, but):
+            gone = Owner(**read_json(path / ABOUT, what="draft of a survey")["owner"]).is_gone()
+        if gone:
+            remove_tree(path)

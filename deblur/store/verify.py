@@ -24,8 +24,9 @@ Kind = Literal["metadata", "unrecorded", "missing", "changed", "incomplete", "un
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `shard`: the key of the shard, empty for metadata. `unit`: the key of the unit
-    that wrote it, where the ledger says so: computing it again repairs the shard."""
+    """One thing that is wrong. `shard`: the file in the store, a shard's key or that of an array's or a group's
+    zarr.json; empty where it is no one file. `unit`: the key of the unit that wrote the shard, where the ledger says
+    so: computing it again repairs it."""
 
     kind: Kind
     shard: str
@@ -77,7 +78,7 @@ def verify_run(
             if progress is not None:
                 progress(done, total)
     for key in table.unexpected:
-        text = f"the ledger names a shard {key} that the run can't have"
+        text = f"the ledger has a shard {key} or a digest of it that the run can't have"
         problems.append(Problem("unexpected", key, text))
     problems += _seal(run)
     return tuple(_with_units(run, problems))
@@ -105,6 +106,8 @@ def verify_source(
             return (
                 Problem("metadata", "", f"{source.path}: the lists don't give the root digest: ingest again"),
             )
+        if not source.layout_is_intact():
+            return (Problem("metadata", "", f"{source.path}: its array's metadata changed: ingest again"),)
         digests = source.shard_digests(0, source.shape[0])
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
@@ -124,21 +127,25 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
         image = read_json(run.path / "zarr.json", what="run")["attributes"]["ome"]["multiscales"][0]
         paths = [level["path"] for level in image["datasets"]]
     except (StoreError, KeyError, IndexError, TypeError) as error:
-        yield Problem("metadata", "", f"{run.path}: metadata is damaged ({error})")
+        yield Problem("metadata", "zarr.json", f"{run.path}: metadata is damaged ({error})")
         return
     if paths != [str(level) for level in range(run.spec.levels)]:
-        yield Problem(
-            "metadata", "", f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
-        )
+        text = f"{run.path}: the image levels are {paths}, expected {run.spec.levels} of them"
+        yield Problem("metadata", "zarr.json", text)
+    for group in sorted({name.split("/")[0] for name in expected if "/" in name}):
+        try:
+            if read_json(run.path / group / "zarr.json", what="group").get("node_type") != "group":
+                yield Problem("metadata", f"{group}/zarr.json", f"{group} of run {run.id} is no Zarr group")
+        except StoreError as error:
+            yield Problem("metadata", f"{group}/zarr.json", str(error))
     for name, (grid, dtype, _) in expected.items():
         array = ShardedArray(run.path, name)
         try:
             if array.grid != grid or array.dtype != dtype:
-                yield Problem(
-                    "metadata", "", f"array {name!r} of run {run.id} is not laid out as the run says"
-                )
+                text = f"array {name!r} of run {run.id} is not laid out as the run says"
+                yield Problem("metadata", f"{name}/zarr.json", text)
         except StoreError as error:
-            yield Problem("metadata", "", str(error))
+            yield Problem("metadata", f"{name}/zarr.json", str(error))
 
 
 def _image(path: Place) -> Iterator[Problem]:
@@ -180,9 +187,20 @@ def _shard(root: Place, grid: Grid, key: str, digest: str | None, chosen: bool) 
 
 def _seal(run: RunStore) -> Iterator[Problem]:
     """A published run must still have the ledger that it was published with."""
-    if run.sealed:
-        sealed = read_json(run.path / SEAL, what="seal").get("digest")
-        if sealed != run.digest():
-            yield Problem(
-                "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
-            )
+    if not run.sealed:
+        return
+    try:
+        seal = run.seal()
+    except StoreError as error:
+        yield Problem("metadata", SEAL, str(error))
+        return
+    if seal["digest"] != run.digest():
+        yield Problem(
+            "metadata", "", f"the ledger or the metadata of run {run.id} changed after it was published"
+        )
+    for name, digest in seal.get("files", {}).items():
+        path = run.path / name
+        if not path.is_file():
+            yield Problem("metadata", name, f"{name} of run {run.id} is missing: restore it from a copy")
+        elif sha256_file(path) != digest:
+            yield Problem("metadata", name, f"{name} of run {run.id} changed after the run was published")

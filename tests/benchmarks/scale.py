@@ -1,14 +1,18 @@
 """What distributing costs, and what memory it takes: the figures of the scale issue in one run.
 
-usage: scale.py [--quick] [--json] [--only NAME …]
-Every measurement runs in a process of its own; ours and the peer take turns. Wall times want a quiet machine.
+usage: scale.py [--quick] [--long] [--json] [--only NAME …]
+Every measurement runs in a process of its own; ours and the peer take turns. Wall times want a quiet machine; `busy` is
+the share of the workers' wall time that they spent in units, which other work on the machine disturbs less.
   overhead_ratio          wall time of a job's units on one Dask worker / a bare loop over the same unit function
   two_worker_speedup      one worker's wall time / two workers'
   cpu_ms_per_unit         CPU of client and scheduler (one process here) a no-op unit
   million_growth_mb       their growth over a million units, from the slope between a fifth of the units and all of them
   memory_vs_map_overlap   peak memory above start, of a filter over a big Zarr array: ours / dask.array.map_overlap
   speedup_vs_naive        seconds a megapixel: map_overlap + scipy Sobel + scikit-image ILK + Richardson-Lucy / ours
-  restart_seconds         plan and compute again on a run whose units are all in the ledger
+  speedup_vs_naive_tvl1   the same with scikit-image's TV-L1; gain_*_db: PSNR gained over the blurred frames (naive.py)
+  growth_frames           CPU a further frame, from 64 frames to 512 / from 8 to 64
+  growth_side             CPU a megapixel at 4096² (--long: 16384²) / at 1024²
+  restart_seconds         plan and compute again on a run of restart_units units, all of them in the ledger
 """
 
 from __future__ import annotations
@@ -33,9 +37,11 @@ from deblur.clusters import WORKER_ENVIRONMENT, connect
 from deblur.config import Cluster, JobConfig, parse_job
 from deblur.execute import run_tasks
 from deblur.plan import STAGES, Unit, units
+from deblur.probe import seconds_per_megapixel
 from deblur.store import Archive
 from deblur.tiling import Box
 from deblur.unit import Task, peak_memory, run_unit
+from tests.benchmarks.naive import film, naive_seconds, our_seconds
 from tests.conftest import pan
 
 PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -45,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true")
+    size.add_argument("--long", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="*", default=list(FIGURES))
     parser.add_argument("--part", nargs="*", help=argparse.SUPPRESS)
@@ -56,7 +64,7 @@ def main() -> None:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in a.only:
-            found |= FIGURES[name](Path(folder), a.quick)
+            found |= FIGURES[name](Path(folder), SIZES[a.quick - a.long])
     print(
         json.dumps(found)
         if a.json
@@ -76,25 +84,50 @@ def part(*arguments: object) -> Any:
 # overhead and speed-up
 
 
-def overhead(folder: Path, quick: bool) -> dict[str, float]:
+def overhead(folder: Path, size: str) -> dict[str, float]:
     """The best of several turns each, because other work on the machine only ever adds."""
-    job = prepared(folder / "overhead", frames=4 if quick else 16, side=512 if quick else 1024, unit=512)
+    quick = size == "quick"
+    job = prepared(
+        folder / "overhead",
+        frames=8 if quick else 48,
+        side=512 if quick else 1024,
+        unit=512 if quick else 1024,
+    )
     part("motion", job)  # restoration needs all of it, whoever is being timed
-    best = dict.fromkeys(("bare", "one", "two"), np.inf)
-    for _ in range(2 if quick else 3):
+    best = dict.fromkeys(("bare", "one", "two"), (np.inf, 0.0))
+    for _ in range(3):
         for name, workers in (("bare", 0), ("one", 1), ("two", 2)):
-            best[name] = min(best[name], part("units", job, workers))
-    return {"overhead_ratio": best["one"] / best["bare"], "two_worker_speedup": best["one"] / best["two"]}
+            best[name] = min(best[name], tuple(part("units", job, workers)))
+    (bare, _), (one, alone), (two, together) = best.values()
+    ratios = {"overhead_ratio": one / bare, "two_worker_speedup": one / two}
+    return ratios | {"one_worker_busy": alone, "two_workers_busy": together}
 
 
-def prepared(folder: Path, *, frames: int, side: int, unit: int, window: int = 256) -> Path:
+def clip(frames: int, side: int) -> np.ndarray:
+    """(t, 1, y, x) uint16: a small pan, mirrored until it is large enough."""
+    small = min(side, 512)
+    tile = pan(min(frames, 8), small, small)[0].astype(np.uint16) * 16
+    wide = np.concatenate([tile, tile[..., ::-1]], -1)
+    times = -(-side // small)
+    view = np.tile(np.concatenate([wide, wide[..., ::-1, :]], -2), (1, 1, times, times))[..., :side, :side]
+    return np.concatenate([view] * -(-frames // len(view)))[:frames]
+
+
+def prepared(folder: Path, *, frames: int, side: int, unit: int | None, window: int | None = None) -> Path:
     """A job with its archive, run laid out."""
     folder.mkdir()
-    np.save(folder / "pan.npy", pan(frames, side, side)[0].astype(np.uint16) * 16)
+    np.save(folder / "pan.npy", clip(frames, side))
     told = {
         "archive": str(folder / "archive"),
         "sources": [{"path": str(folder / "pan.npy"), "exposure_fraction": 0.75}],
-        "tiling": {"window": window, "chunk": min(window, 256), "shard": unit, "unit": unit, "frames": 2},
+        "tiling": {
+            "window": window,
+            "chunk": min(window or 256, 256),
+            "shard": unit or 1024,
+            "unit": unit,
+            "frames": 2,
+        },
+        "cluster": {"kind": "serial"},
     }
     (folder / "job.json").write_text(json.dumps(told))
     job = parse_job(told)
@@ -120,26 +153,35 @@ def all_motion(path: str) -> None:
         run_unit(task)
 
 
-def time_units(path: str, workers: str) -> float:
-    """Wall seconds for all units; kernels are loaded before."""
+def time_units(path: str, workers: str) -> tuple[float, float]:
+    """Wall seconds for all units, and the share of the workers' time spent in them; kernels are loaded before."""
     job = parse_job(json.loads(Path(path).read_text()))
     stages = tasks_of(job)
     ledger = Archive.open(job.archive).sequence(stages[0][0].sequence).run(stages[0][0].run).ledger()
+    spent = 0.0
+
+    def done(task: Task, record: dict[str, Any]) -> None:
+        nonlocal spent
+        ledger.append(record)
+        spent += record["seconds"]
+
     if workers == "0":
         for stage in stages:
             run_unit(stage[0])
         began = time.perf_counter()
         for stage in stages:
             for task in stage:
-                run_unit(task)
-        return time.perf_counter() - began
+                spent += run_unit(task)["seconds"]
+        seconds = time.perf_counter() - began
+        return seconds, spent / seconds
     with connect(Cluster(kind="local", workers=int(workers)), memory=2**31) as client:
         for stage in stages:
             run_tasks(stage[:1] * 2 * int(workers), client=client, done=lambda task, record: None)
         began = time.perf_counter()
         for stage in stages:
-            run_tasks(stage, client=client, done=lambda task, record: ledger.append(record))
-        return time.perf_counter() - began
+            run_tasks(stage, client=client, done=done)
+        seconds = time.perf_counter() - began
+        return seconds, spent / seconds / int(workers)
 
 
 # cost and memory of a million units
@@ -148,8 +190,8 @@ def time_units(path: str, workers: str) -> float:
 SETTLED = 8000  # units after which Dask's bounded logs are full
 
 
-def million(folder: Path, quick: bool) -> dict[str, float]:
-    cpu, growth = part("noop", 20_000 if quick else 100_000)
+def million(folder: Path, size: str) -> dict[str, float]:
+    cpu, growth = part("noop", {"quick": 20_000, "usual": 100_000, "long": 1_000_000}[size])
     return {"cpu_ms_per_unit": cpu, "million_growth_mb": growth}
 
 
@@ -189,10 +231,10 @@ def noop_units(count: str) -> tuple[float, float]:
 # memory against map_overlap
 
 
-def memory(folder: Path, quick: bool) -> dict[str, float]:
+def memory(folder: Path, size: str) -> dict[str, float]:
     import zarr
 
-    side = 8192 if quick else 16384
+    side = 8192 if size == "quick" else 16384
     shards = {"shards": (1024, 1024), "chunks": (256, 256)}
     array = zarr.create_array(folder / "big.zarr", shape=(side, side), dtype="uint16", **shards)
     rng = np.random.default_rng(0)
@@ -268,81 +310,55 @@ def filter_memory(kind: str, path: str, target: str) -> int:
 # against the pipeline people write today
 
 
-def naive(folder: Path, quick: bool) -> dict[str, float]:
-    side = 512 if quick else 2048
-    ours, gain = part("ours", folder / "naive", 4 if quick else 64, side)
-    theirs, other = part("theirs", 512)
-    return {"speedup_vs_naive": theirs / ours, "ours_s_per_mp": ours, "naive_s_per_mp": theirs,
-            "gain_ours_db": gain, "gain_naive_db": other}  # fmt: skip
+def naive(folder: Path, size: str) -> dict[str, float]:
+    """Ours on many frames, the slow peers on four, of one film."""
+    folder /= "naive"
+    frames, side, peer = {"quick": (4, 512, 512), "usual": (64, 2048, 1024), "long": (64, 2048, 2048)}[size]
+    part("film", folder, 4 if size == "quick" else 8, side)
+    ours, our_cpu, gain = part("ours", folder, frames)
+    found = {"ours_s_per_mp": ours, "gain_ours_db": gain}
+    for flow, suffix in (("ilk", ""), ("tvl1", "_tvl1")):
+        theirs, their_cpu, their_gain = part("theirs", folder, flow, peer)
+        found |= {f"speedup_vs_naive{suffix}": theirs / ours, f"speedup_cpu{suffix}": their_cpu / our_cpu}
+        found |= {f"naive{suffix}_s_per_mp": theirs, f"gain_naive{suffix}_db": their_gain}
+    return found
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    cut = (..., slice(32, -32), slice(32, -32))
-    error = np.mean((image[cut].astype(np.float64) - truth[cut].astype(np.float64)) ** 2)
-    return float(10 * np.log10((255 * 16) ** 2 / error))
+# growth with frames and their size
 
 
-def our_seconds(folder: str, frames: str, side: str) -> tuple[float, float]:
-    """(wall seconds a megapixel of all stages, survey to publication, kernels loaded; gain in dB)."""
-    count, size = int(frames), int(side)
-    blurred, truth = (part_.astype(np.uint16) * 16 for part_ in pan(min(count, 8), size, size))
-    source = np.concatenate([blurred] * (count // len(blurred)))
-    Path(folder).mkdir(exist_ok=True)
-    np.save(Path(folder) / "clip.npy", source)
+def growth(folder: Path, size: str) -> dict[str, float]:
+    """From CPU seconds, which other work on the machine disturbs least."""
+    counts = (8, 16, 32) if size == "quick" else (8, 64, 512)
+    few, some, many = (part("whole", folder / f"frames{n}", n, 256) for n in counts)
+    further = (many - some) / (counts[2] - counts[1]) / ((some - few) / (counts[1] - counts[0]))
+    side = {"quick": 2048, "usual": 4096, "long": 16384}[size]
+    small, large = (part("whole", folder / f"side{n}", 2, n) / n**2 for n in (1024, side))
+    return {"growth_frames": further, "growth_side": large / small}
+
+
+def whole_job(folder: str, frames: str, side: str) -> float:
+    """CPU seconds of a job from ingest to publication; kernels are loaded before."""
+    Path(folder).mkdir()
+    np.save(Path(folder) / "clip.npy", clip(int(frames), int(side)))
     told = {"archive": str(Path(folder) / "archive"), "cluster": {"kind": "serial"},
             "sources": [{"path": str(Path(folder) / "clip.npy"), "exposure_fraction": 0.75}]}  # fmt: skip
     job = parse_job(told)
-    from deblur.probe import seconds_per_megapixel
-
     seconds_per_megapixel()
-    began = time.perf_counter()
+    began = time.process_time()
     (outcome,) = work.run(job)
-    seconds = time.perf_counter() - began
-    assert outcome.plan is not None
-    pixels = Archive.open(job.archive).sequence("clip").run(outcome.plan.run).read("0", 0, len(truth))
-    gain = psnr(pixels, truth) - psnr(blurred, truth)
-    return seconds / (count * size * size / 1e6), gain
-
-
-def naive_seconds(side: str) -> tuple[float, float]:
-    """The same for a graph of map_overlap calls, on four frames."""
-    import dask
-    import dask.array as da
-    from scipy.ndimage import sobel as scipy_sobel
-    from skimage.registration import optical_flow_ilk
-    from skimage.restoration import richardson_lucy
-
-    size = int(side)
-    blurred, truth = pan(4, size, size)
-    frames = da.from_array(blurred[:, 0].astype(np.float32) / 255, chunks=(4, 512, 512))
-
-    def pipeline(block: np.ndarray) -> np.ndarray:
-        out = np.empty_like(block)
-        for t, frame in enumerate(block):
-            np.hypot(scipy_sobel(frame, 0), scipy_sobel(frame, 1))
-            other = block[t + 1] if t + 1 < len(block) else block[t - 1]
-            flow = optical_flow_ilk(frame, other, radius=7)
-            length = max(1, round(float(np.hypot(*np.median(flow, (1, 2)))) * 0.75))
-            psf = np.full((1, length), 1 / length, np.float32)
-            out[t] = richardson_lucy(frame, psf, num_iter=30)
-        return out
-
-    began = time.perf_counter()
-    with dask.config.set(scheduler="synchronous"):
-        found = frames.map_overlap(
-            pipeline, depth=(0, 32, 32), boundary="reflect", dtype=np.float32
-        ).compute()
-    seconds = time.perf_counter() - began
-    gain = psnr(found[:, None] * 255 * 16, truth * 16.0) - psnr(blurred * 16.0, truth * 16.0)
-    return seconds / (4 * size * size / 1e6), gain
+    if not outcome.published:
+        raise SystemExit("; ".join(outcome.faults()))
+    return time.process_time() - began
 
 
 # a finished run, asked for again
 
 
-def restart(folder: Path, quick: bool) -> dict[str, float]:
+def restart(folder: Path, size: str) -> dict[str, float]:
     """Two frames in a great many units; the ledger says that all are done."""
-    job = prepared(folder / "restart", frames=2, side=(32 if quick else 224) * 64, unit=64, window=64)
+    side = (32 if size == "quick" else 224) * 64
+    job = prepared(folder / "restart", frames=2, side=side, unit=64, window=64)
     config = parse_job(json.loads(job.read_text()))
     stages = tasks_of(config)
     run = Archive.open(config.archive).sequence(stages[0][0].sequence).run(stages[0][0].run)
@@ -364,9 +380,14 @@ def restart_seconds(path: str) -> tuple[float, float]:
     return time.perf_counter() - began, (peak_memory() - before) / 1e6
 
 
-FIGURES = {"overhead": overhead, "million": million, "memory": memory, "naive": naive, "restart": restart}
-PARTS: dict[str, Any] = {"motion": all_motion, "units": time_units, "noop": noop_units, "filter": filter_memory,
-                         "ours": our_seconds, "theirs": naive_seconds, "restart": restart_seconds}  # fmt: skip
+SIZES = {0: "usual", 1: "quick", -1: "long"}
+FIGURES = {
+    "overhead": overhead, "million": million, "memory": memory, "naive": naive, "growth": growth, "restart": restart,
+}  # fmt: skip
+PARTS: dict[str, Any] = {
+    "motion": all_motion, "units": time_units, "noop": noop_units, "filter": filter_memory, "film": film,
+    "ours": our_seconds, "theirs": naive_seconds, "whole": whole_job, "restart": restart_seconds,
+}  # fmt: skip
 
 if __name__ == "__main__":
     from tests.benchmarks import scale  # functions of __main__ would travel by value

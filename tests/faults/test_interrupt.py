@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it, to every process of the job at once, and as `kill -INT` does, to one."""
+"""Ctrl-C as a terminal sends it, to every process of the job at once, and as `kill` does, to one; SIGTERM likewise."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ def session(leader: int) -> list[str]:
     return [" ".join(row) for row in rows if int(row[1]) == leader and not row[2].startswith("Z")]
 
 
-def interrupt(process: subprocess.Popen[str], whole_group: bool) -> tuple[int, str, list[str], float]:
+def interrupt(
+    process: subprocess.Popen[str], whole_group: bool, number: int = signal.SIGINT
+) -> tuple[int, str, list[str], float]:
     """Exit code, stderr without progress, processes left, seconds."""
     began = time.monotonic()
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
     try:
         _, err = process.communicate(timeout=60)
     finally:
@@ -99,13 +101,17 @@ def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> No
     assert shots(tmp_path / "out.npy") == shots(tmp_path / "calm.npy")
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
-def test_an_interrupted_run_goes_on(tmp_path: Path, whole_group: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)],
+    ids=["terminal", "kill", "kill -TERM"],
+)
+def test_an_interrupted_run_goes_on(tmp_path: Path, number: int, whole_group: bool) -> None:
     write_frames(tmp_path / "frames", count=8)
     write_job(tmp_path, kind="local")
     process = start("run", "job.toml", folder=tmp_path)
     wait_for_units(process, tmp_path / "archive", 2)
-    code, said, left, seconds = interrupt(process, whole_group)
+    code, said, left, seconds = interrupt(process, whole_group, number)
     assert (code, said, left) == (130, "deblur: interrupted; run the same command again to go on", [])
     assert seconds < 10
     survived = records(tmp_path / "archive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from deblur.deconv import METHODS
 from deblur.errors import ConfigError, DeblurError
 from deblur.outcome import Outcome
 from deblur.store import Archive
+from tests.faults.test_slurm import MISSING, profile, slurm  # noqa: F401 (a fixture)
 from tests.small import COUNT, write_frames, write_job
+from tests.test_retries import Hiccup
 
 ROOT = Path(__file__).parents[2]
 
@@ -275,6 +278,31 @@ def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pyte
 
 
 @pytest.mark.slow
+def test_storage_that_fails_twice_is_tried_again_later(
+    server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import archive as module
+
+    assert module.batch.retries == module.find.retries == 3
+    assert module.batch.retry_delay_seconds == [5, 10, 20]
+    batch = module.batch.with_options(retry_delay_seconds=[0.01, 0.02, 0.04], retry_jitter_factor=None)
+    monkeypatch.setattr(module, "batch", batch)
+    for code, tries in ((errno.EIO, 3), (errno.ENOSPC, 1)):
+        place = tmp_path / str(code)
+        write_frames(place / "frames")
+        storage = Hiccup("current.json", 2, code)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", storage)
+            if tries > 1:
+                (outcome,) = module.archive(load_job(write_job(place)))
+                assert outcome.published
+            else:
+                with pytest.raises(DeblurError, match="can't write"):
+                    module.archive(load_job(write_job(place)))
+        assert storage.failed == min(2, tries)
+
+
+@pytest.mark.slow
 def test_nightly_fails_where_a_source_did_and_publishes_the_rest(server: None, tmp_path: Path) -> None:
     from flows.archive import nightly
 
@@ -305,3 +333,38 @@ def test_on_demand_takes_settings_as_dotted_keys(server: None, tmp_path: Path) -
     state: Any = on_demand(job, {"restore.nonsense": 2}, return_state=True)
     assert state.is_failed()
     assert "restore.nonsense: no such setting" in state.message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    bool(MISSING), reason=f"needs Slurm and munge (apt install slurm-wlm munge): no {MISSING}"
+)
+def test_a_night_from_a_submit_host(
+    server: None,
+    slurm: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deployed flow runs here, its units as jobs of Slurm; a second night starts none."""
+    from flows.archive import nightly
+
+    monkeypatch.chdir(tmp_path)
+    for place in ("calm", "batch"):
+        write_frames(tmp_path / place / "frames")
+        write_job(tmp_path / place)
+    work.run(load_job(tmp_path / "calm" / "job.toml"))
+    told = {key: value for key, value in profile(slurm).items() if key.startswith("cluster.")}
+    lines = "".join(f"{key.partition('.')[2]} = {json.dumps(value)}\n" for key, value in told.items())
+    job = tmp_path / "batch" / "job.toml"
+    text = job.read_text()
+    job.write_text(text[: text.index("[cluster]")] + f"[cluster]\n{lines}[limits]\nmemory = '2 GiB'\n")
+    assert nightly(str(job)) == "1 published, 8 units computed"
+    assert nightly(str(job)) == "1 unchanged"
+    calm, batch = (
+        Archive.open(tmp_path / place / "archive").sequence("frames") for place in ("calm", "batch")
+    )
+    assert (
+        batch.run(str(batch.current())).ledger().shards() == calm.run(str(calm.current())).ledger().shards()
+    )
+    hosts = {record["pid"] for record in batch.run(str(batch.current())).ledger().latest() if "pid" in record}
+    assert os.getpid() not in hosts

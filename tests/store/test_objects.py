@@ -25,6 +25,7 @@ from deblur.store import ledger as ledger_module
 from deblur.tiling import Box
 
 from .stores import CHUNK, SPEC, fill, header, infos, ingest, pixels
+from .test_survey_store import arrays, finished
 
 
 def empty(address: str) -> ObjectPlace:
@@ -158,8 +159,6 @@ def test_of_two_who_want_the_lease_one_gets_it(folder: ObjectPlace) -> None:
 def test_a_publication_that_changed_meanwhile_is_not_overwritten(
     memory: ObjectPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deblur.store import publish as module
-
     sequence = SequenceStore(memory / "clip")
     ingest(sequence, pixels())
     first, second = (sequence.create_run(name, SPEC) for name in ("first", "second"))
@@ -168,23 +167,24 @@ def test_a_publication_that_changed_meanwhile_is_not_overwritten(
     with sequence.lease().held() as lease:
         token = lease.token or 0
         publish_run(sequence, first, token)
-        seen = module.read_seen(sequence.path / "current.json", what="publication")
+        seen = sequence.publication()
         publish_run(sequence, second, token)
         with monkeypatch.context() as slow:
-            slow.setattr(module, "read_seen", lambda *_, **__: seen)
+            slow.setattr(SequenceStore, "publication", lambda _: seen)  # as somebody slow saw it
             with pytest.raises(LeaseError, match="somebody else meanwhile"):
-                publish_run(sequence, first, token, action="promote")
+                publish_run(sequence, second, token, action="promote")
     assert sequence.current() == "second"
 
 
 def test_survey(folder: ObjectPlace) -> None:
     store = SequenceStore(folder / "clip")
     assert not store.has_survey()
-    digest = store.write_survey({"a": np.arange(12.0).reshape(6, 2)}, {"n": 1})
-    assert store.write_survey({"b": np.ones(2), "a": np.zeros((6, 2))}, {}) != digest
-    assert store.write_survey({"a": np.arange(12.0).reshape(6, 2)}, {"n": 1}) == digest
-    np.testing.assert_array_equal(store.survey_part("a", 2, 4), [[4, 5], [6, 7]])
-    assert store.read_survey()[1] == {"n": 1}
-    (store.survey_path / "a/c/0/0").unlink()
-    with pytest.raises(StoreError, match="damaged"):
-        store.read_survey()
+    for count in (3, 6):
+        finished(store, arrays(count), f"of {count}", longest=count)
+        assert store.survey_digest() == f"digest of of {count}"
+        assert store.survey_attrs() == {"longest": count}
+        np.testing.assert_array_equal(store.survey_part("noise", 1, 3), arrays(count)["noise"][1:3])
+    (gone,) = [one for one, _ in store.survey_path.walk() if "/noise/c/0" in str(one)][:1]
+    gone.unlink()
+    with pytest.raises(StoreError, match="missing"):
+        store.survey_part("noise", 0, 1)

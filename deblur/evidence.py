@@ -1,0 +1,120 @@
+"""A second copy of what can't be computed again: a run's records and metadata, kept beside the run.
+
+Pixels come back by computing them; a ledger, a run record, a seal don't. They are a thousandth of the bytes, so each
+finished run has a copy of them in the sequence's `evidence/RUN/`, with the sums by which either copy is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from deblur.errors import StoreError
+from deblur.place import Place, below, files_below
+from deblur.provenance import CRATE
+from deblur.store import Problem, RunStore, SequenceStore, sha256_file
+from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, write_json
+from deblur.store.run import SEAL
+
+SUMS = "sums.json"
+
+
+def copies_of(sequence: SequenceStore, run_id: str) -> Place:
+    """Where the copies of a run's evidence lie."""
+    return sequence.path / "evidence" / run_id
+
+
+def kept_runs(sequence: SequenceStore) -> tuple[str, ...]:
+    """The runs whose evidence has a copy, whether they are still there or not."""
+    folder = sequence.path / "evidence"
+    there = folder.iterdir() if folder.is_dir() else ()
+    names = (path.name for path in there if not path.name.startswith(".") and (path / SUMS).is_file())
+    return tuple(sorted(names))
+
+
+def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
+    """Copy what has no copy yet of a finished run's evidence. Raises StoreError where it can't be written."""
+    folder = copies_of(sequence, run.id)
+    known = _sums(folder) if (folder / SUMS).is_file() else {}
+    new = {key: sha256_file(run.path / key) for key in _files(run) if key not in known}
+    for key, digest in new.items():
+        copy_file(run.path / key, folder / key, digest)
+    if new:
+        settle_folders(
+            {parent for key in new for parent in (folder / key).parents if sequence.path in parent.parents}
+        )
+        _write_sums(folder, known | new)
+
+
+def copy_problems(sequence: SequenceStore, run: RunStore) -> Iterator[Problem]:
+    """Where a run's evidence and its copy are not as they were written; nothing for a run without a copy."""
+    folder = copies_of(sequence, run.id)
+    if not (folder / SUMS).is_file():
+        return
+    try:
+        sums = _sums(folder)
+    except StoreError as error:
+        yield Problem("metadata", SUMS, str(error))
+        return
+    for key, digest in sums.items():
+        if not _is(run.path / key, digest):
+            what = "is not what was written" if (run.path / key).is_file() else "is missing"
+            yield Problem("metadata", key, f"{key} of run {run.id} {what}")
+        if not _is(folder / key, digest):
+            yield Problem("metadata", key, f"the kept copy of {key} of run {run.id} is damaged or gone")
+
+
+def mend(sequence: SequenceStore, run: RunStore) -> list[str]:
+    """Put right either copy from the other; returns the files of which neither is as it was written."""
+    folder = copies_of(sequence, run.id)
+    if not (folder / SUMS).is_file():
+        return []
+    lost = []
+    for key, digest in _sums(folder).items():
+        here, there = run.path / key, folder / key
+        if _is(here, digest) and not _is(there, digest):
+            copy_file(here, there, digest)
+        elif _is(there, digest) and not _is(here, digest):
+            copy_file(there, here, digest)
+        elif not _is(here, digest):
+            lost.append(key)
+    return lost
+
+
+def renew_sums(sequence: SequenceStore, run: RunStore) -> None:
+    """Write the list of sums anew, after damage to it. Raises StoreError where the two copies are not the same."""
+    folder = copies_of(sequence, run.id)
+    sums = {key: sha256_file(run.path / key) for key in _files(run)}
+    other = [key for key, digest in sums.items() if not _is(folder / key, digest)]
+    if other:
+        raise StoreError(
+            f"{folder / SUMS} is damaged, and {other[0]} differs from its copy: compare them by hand"
+        )
+    _write_sums(folder, sums)
+
+
+def _files(run: RunStore) -> Iterator[str]:
+    """Everything of a run but its shards, without walking through those."""
+    names = list(run.spec.arrays())
+    groups = sorted({name.split("/")[0] for name in names if "/" in name})
+    yield from ("/".join((*name, "zarr.json")) for name in ((), *((n,) for n in (*groups, *names))))
+    yield from (name for name in (CRATE, SEAL) if (run.path / name).is_file())
+    for path, _ in files_below(run.path / "provenance"):
+        if not path.name.endswith(".partial"):
+            yield below(path, run.path)
+
+
+def _is(path: Place, digest: str) -> bool:
+    return path.is_file() and sha256_file(path) == digest
+
+
+def _sums(folder: Place) -> dict[str, str]:
+    told: dict[str, Any] = read_json(folder / SUMS, what="list of kept evidence")
+    sums = told.get("sums")
+    if not isinstance(sums, dict) or told.get("sha256") != digest_of(sums):
+        raise StoreError(f"{folder / SUMS} is damaged: repair writes it anew")
+    return sums
+
+
+def _write_sums(folder: Place, sums: dict[str, str]) -> None:
+    write_json(folder / SUMS, {"sums": sums, "sha256": digest_of(sums)})

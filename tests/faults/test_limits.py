@@ -1,0 +1,89 @@
+"""A unit that kills its process each time, and one that memory does not suffice for: named, and the others are done."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deblur.unit as unit
+from deblur import job as work
+from deblur.config import Cluster
+from deblur.outcome import Outcome
+from tests.faults import poison
+from tests.faults.world import UNITS, World, child, contents, end_of, finish
+from tests.small import command
+
+
+@pytest.mark.slow
+def test_a_poison_unit(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.copy(tmp_path, cluster=Cluster(kind="local", workers=2))
+    real = work.run_tasks
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_tasks", lambda tasks, **told: real(tasks, **{**told, "work": poison.work}))
+        (outcome,) = work.run(job)
+    killed = Path(job.archive, "killed").read_text().split()
+    assert len(set(killed)) >= 3  # workers, each by it
+    assert not outcome.published
+    (failure,) = outcome.failures
+    assert poison.is_poison(failure.task)
+    assert "pan restore frames 2–3" in str(failure)
+    assert "KilledWorker" in str(failure)
+    assert outcome.computed == UNITS - 1
+    assert finish(job).computed == 1
+    assert contents(job) == world.equal
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is copied to be limited")
+def test_memory_that_does_not_suffice(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.copy(tmp_path)
+    real = unit._restore
+    held: list[Any] = []
+
+    def hungry(context: Any, wanted: Any) -> Any:
+        if wanted.t0 == 2 and wanted.box.x0 == 64:
+            held.append(1)
+            np.ones(1 << 34, np.uint8)  # 16 GiB: the system says no
+        return real(context, wanted)
+
+    def act() -> None:
+        monkeypatch.setattr(unit, "_restore", hungry)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), resource.RLIM_INFINITY))
+        (outcome,) = work.run(job)
+        (tmp_path / "said").write_bytes(pickle.dumps((len(held), outcome)))
+
+    assert end_of(child(act)) == 0
+    tried, outcome = pickle.loads((tmp_path / "said").read_bytes())  # written above, by this test
+    assert isinstance(outcome, Outcome)
+    assert tried == 3
+    (failure,) = outcome.failures
+    assert "MemoryError" in str(failure)
+    assert "pan restore frames 2–3" in str(failure)
+    assert outcome.computed == UNITS - 1
+    assert finish(job).computed == 1
+    assert contents(job) == world.equal
+
+
+def test_what_was_given_up_is_exit_1(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = world.copy(tmp_path)
+
+    def never(context: Any, wanted: Any) -> Any:
+        raise ValueError("this one never works")
+
+    monkeypatch.setattr(unit, "_restore", never)
+    source = job.sources[0]
+    said = command(capsys)(
+        *("restore", source.path, tmp_path / "out.npy", "-e", "0.75", "--workers", "1"),
+        *("--set", "tiling.window=64", "--set", "tiling.chunk=32"),
+    )
+    assert said.code == 1
+    assert all("this one never works" in fault for fault in said.faults)

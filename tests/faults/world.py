@@ -1,0 +1,106 @@
+"""A small archive, what an undisturbed run makes of it, and processes to do harm to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deblur import job as work
+from deblur.config import JobConfig, load_job
+from deblur.outcome import Outcome
+from deblur.store import Archive, SequenceStore
+from deblur.store.durable import sha256_file
+from tests.conftest import pan
+from tests.small import write_job
+
+NAME = "pan"
+FRAMES, HEIGHT, WIDTH = 4, 64, 96
+UNITS = 2 * 2 * 2  # stages × blocks × boxes
+
+
+@dataclass(frozen=True)
+class World:
+    """`fresh`: an archive with the sequence ingested and surveyed; `equal`: what a run must make of it."""
+
+    job: JobConfig
+    fresh: Path
+    equal: dict[str, str]
+
+    def copy(self, folder: Path, **settings: object) -> JobConfig:
+        """The job on an archive of one's own, nothing computed yet."""
+        shutil.copytree(self.fresh, folder / "archive")
+        return self.job.model_copy(update={"archive": str(folder / "archive"), **settings})
+
+
+def make_world(folder: Path) -> World:
+    np.save(folder / "pan.npy", pan(FRAMES, HEIGHT, WIDTH)[0])
+    job = load_job(write_job(folder, path="pan.npy"))
+    work.plan(job, work.ingest(job))
+    fresh = folder / "archive"
+    shutil.copytree(fresh, folder / "calm")
+    calm = job.model_copy(update={"archive": str(folder / "calm")})
+    finish(calm)
+    return World(job, fresh, contents(calm))
+
+
+def sequence(job: JobConfig) -> SequenceStore:
+    return Archive.open(job.archive).sequence(NAME)
+
+
+def finish(job: JobConfig) -> Outcome:
+    """Run the job to its end, which must be a good one."""
+    (outcome,) = work.run(job)
+    assert outcome.published, outcome.faults()
+    return outcome
+
+
+def contents(job: JobConfig) -> dict[str, str]:
+    """What must be equal: the bytes of every array of the published run, its metadata, and its ledger's digests."""
+    store = sequence(job)
+    run = store.run(str(store.current()))
+    found = {f"ledger {key}": digest for key, digest in run.ledger().shards().items()}
+    for path in run.path.rglob("*"):
+        name = path.relative_to(run.path).as_posix()
+        if path.is_file() and ("/c/" in name or path.name == "zarr.json"):
+            found[name] = sha256_file(path)
+    return found | {"run": run.id, "digest": run.digest()}
+
+
+def partials(job: JobConfig) -> list[Path]:
+    """What half-done writes leave behind."""
+    return list(Path(job.archive).rglob("*.partial"))
+
+
+def child(act: Callable[[], object]) -> int:
+    """Start a process that has everything loaded already, does `act` and ends; returns its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        act()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def end_of(pid: int) -> int:
+    """Wait for a child: its exit code, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def wait_for_stop(pid: int) -> None:
+    """Until a child has stopped itself."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), status
+    assert os.WSTOPSIG(status) == signal.SIGSTOP

@@ -1,0 +1,153 @@
+"""Whatever file of a run is damaged or gone, it comes back with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deblur import integrity
+from deblur.config import Cluster
+from deblur.store import Archive, RunStore, SequenceStore, find_run
+from tests.small import command, publish_small
+from tests.test_integrity import bytes_of, flip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames and an archive with a published run. Not to be changed."""
+    return publish_small(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished / "archive", tmp_path / "archive"))
+
+
+def opened(place: Path) -> tuple[Archive, SequenceStore, RunStore]:
+    return Archive.open(place), *find_run(f"{place}/frames")
+
+
+def kinds(run: RunStore) -> dict[str, Path]:
+    """One file of every kind that a run has: {kind: its path}. Shards are of a kind by their array."""
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
+        key = path.relative_to(run.path).as_posix()
+        array, shard, _ = key.partition("/c/")
+        found[f"shard of {array}" if shard else "ledger" if key.endswith(".jsonl") else key] = path
+    return found
+
+
+def damage(path: Path, how: str) -> None:
+    flip(path) if how == "flip" else path.unlink()
+
+
+def repaired(archive: Archive) -> list[str]:
+    found = list(integrity.find_damage(archive))
+    assert found
+    return [str(left) for left in integrity.repair(archive, found)]
+
+
+@pytest.mark.parametrize("how", ["flip", "delete"])
+def test_damage_to_every_kind_of_file_at_once(place: Path, how: str) -> None:
+    archive, _, run = opened(place)
+    before, digest = bytes_of(place), run.digest()
+    every = kinds(run)
+    assert {"zarr.json", "motion/zarr.json", "0/zarr.json", "quality/weight/zarr.json", "ledger"} < set(every)
+    assert {"ro-crate-metadata.json", "sealed.json", "shard of motion/forward", "shard of 0"} < set(every)
+    for path in every.values():
+        damage(path, how)
+    assert repaired(archive) == []
+    assert bytes_of(place) == before
+    assert find_run(f"{place}/frames")[1].digest() == digest
+    assert list(integrity.find_damage(archive)) == []
+
+
+def test_each_record_alone_is_named_and_comes_back(place: Path) -> None:
+    archive, sequence, run = opened(place)
+    before = bytes_of(place)
+    for kind, path in kinds(run).items():
+        if kind.startswith("shard"):
+            continue
+        flip(path)
+        found = list(integrity.find_damage(archive, sample=integrity.LITTLE))
+        assert path.relative_to(run.path).as_posix() in {d.problem.shard for d in found}, kind
+        assert integrity.repair(archive, found) == [], kind
+        assert bytes_of(place) == before, kind
+    for path in sorted((sequence.path / "evidence" / run.id).rglob("*.json*")):  # the copies themselves
+        flip(path)
+        assert repaired(archive) == [], path
+        assert bytes_of(place) == before, path
+
+
+def test_a_run_that_is_gone_is_computed_again(place: Path) -> None:
+    archive, _, run = opened(place)
+    before = bytes_of(place)
+    shutil.rmtree(run.path)
+    assert repaired(archive) == []
+    assert bytes_of(place) == before
+
+
+def test_without_a_copy_the_layout_comes_from_the_run_itself(place: Path) -> None:
+    archive, sequence, run = opened(place)
+    shutil.rmtree(sequence.path / "evidence")  # as runs of earlier versions are
+    before = bytes_of(place)
+    for name in ("motion/zarr.json", "0/zarr.json", "quality/weight/zarr.json"):
+        (run.path / name).unlink()
+    assert repaired(archive) == []
+    assert bytes_of(place) == before
+    (run.path / "sealed.json").write_text("{")
+    (left,) = repaired(archive)
+    assert "sealed.json" in left
+
+
+def test_where_both_copies_are_damaged_it_says_so(place: Path) -> None:
+    archive, sequence, run = opened(place)
+    for folder in (run.path, sequence.path / "evidence" / run.id):
+        flip(folder / "provenance" / "environment.json")
+    assert any("environment.json of run" in left for left in repaired(archive))
+    sums = sequence.path / "evidence" / run.id / "sums.json"
+    sums.write_text(json.dumps(json.loads(sums.read_text()) | {"sha256": "0" * 64}))
+    (run.path / "provenance" / "environment.json").write_text("{}")
+    assert any("compare them by hand" in left for left in repaired(archive))
+
+
+def test_a_repair_by_a_jobs_profile(
+    finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, run = opened(place)
+    before, asked = bytes_of(place), list[int]()
+
+    @contextmanager
+    def connected(cluster: Cluster, *, memory: int, need: int) -> Iterator[None]:
+        asked.append(need)
+        yield None
+
+    monkeypatch.setattr("deblur.night.connect", connected)
+    for path in (run.path / "zarr.json", run.path / "motion/forward/c/0/0/0/0", run.path / "0/c/1/0/0/0"):
+        path.unlink()
+    said = command(capsys)("verify", place, "--repair", "--job", finished / "job.toml")
+    assert (said.code, said.faults) == (0, [])
+    assert len(asked) == 1  # started when needed, and once
+    assert asked[0] > 2**20  # the units' own peak
+    assert bytes_of(place) == before
+
+
+@pytest.mark.slow
+def test_a_repair_on_a_cluster_has_the_same_bits(place: Path) -> None:
+    from deblur.config import parse_job
+    from deblur.night import Crew
+
+    archive, _, run = opened(place)
+    before = bytes_of(place)
+    for path in sorted(run.path.rglob("c/*/*")):
+        shutil.rmtree(path)
+    job = parse_job({"archive": str(place), "sources": [{"path": "x"}]})
+    job = job.model_copy(update={"cluster": Cluster(kind="local", workers=2)})
+    with Crew(job) as crew:
+        assert integrity.repair(archive, list(integrity.find_damage(archive)), connection=crew.share) == []
+    assert bytes_of(place) == before
