@@ -72,28 +72,37 @@ def fault(where: str, error: BaseException) -> StoreError:
     text = without_secrets(" ".join(str(error).split())).partition(" Debug source")[0]
     lower = text.lower()
     bucket = "/".join(where.split("/")[:3])
-    causes: tuple[tuple[tuple[str, ...], str], ...] = (
-        (NO_BUCKET, f"there is no bucket {bucket}: create it, or correct the address"),
+    causes: tuple[tuple[tuple[str, ...], bool, str], ...] = (
+        (NO_BUCKET, False, f"there is no bucket {bucket}: create it, or correct the address"),
         (
             ("/latest/api", "/latest/meta-data", "computemetadata", "must be specified", "identity/oauth2"),
+            False,
             f"no credentials were found: set {CREDENTIALS[scheme]}",
         ),
         (
             ("invalidaccesskeyid", "signaturedoesnotmatch", "accessdenied", "401 un", "403 forb"),
+            False,
             f"access was refused: check {CREDENTIALS[scheme]}, and what they may do there",
         ),
         (
             ("slowdown", "503 serv", "429 too", "throttl", "serverbusy"),
+            True,
             f"the server is overloaded, {RETRIES} more tries did not help: use fewer workers, or try later",
         ),
-        (("not implemented", "notimplemented"), "the server lacks conditional writes: they are needed there"),
+        (
+            ("not implemented", "notimplemented"),
+            False,
+            "the server lacks conditional writes: they are needed there",
+        ),
         (
             ("error sending request", "connect", "dns", "timed out", "timeout"),
+            True,
             f"the server can't be reached: check {ENDPOINT.get(scheme, 'the address')} and the network",
         ),
     )
-    said = next(
-        (said for words, said in causes if any(word in lower for word in words)),
-        text[:300],
-    )
-    return StoreError(f"{where}: {said}")
+    for words, passing, said in causes:
+        if any(word in lower for word in words):
+            found = StoreError(f"{where}: {said}")
+            found.passing = passing
+            return found
+    return StoreError(f"{where}: {text[:300]}")

@@ -34,6 +34,7 @@ class DeblurError(Exception):
     """
 
     exit_code = 1
+    passing = False  #: whether another try may help: see `may_pass`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (

@@ -97,8 +97,9 @@ def _undone_on_failure(path: Place) -> Iterator[None]:
 
     Only empty folders are removed, so that nobody else's work can be.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    new = not (path / "archive.json").exists()
+    folders = (path, *path.parents) if isinstance(path, Path) else ()  # an object store has none
+    missing = [folder for folder in folders if not folder.exists()]
+    new = not (path / "archive.json").is_file()
     try:
         yield
     except BaseException:

@@ -128,6 +128,8 @@ class ObjectPlace:
         return any(True for _ in self._listed(most=1))
 
     def stat(self) -> Stat:
+        if not self.key:  # the bucket itself: some servers answer for it
+            raise FileNotFoundError(2, "no such object", str(self))
         with self.told():
             return _stat(bucket.obstore().head(self.client, self.key))
 

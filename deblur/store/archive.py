@@ -53,7 +53,7 @@ class Archive:
         Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
         """
         archive = cls(path)
-        if (archive.path / "archive.json").exists():
+        if (archive.path / "archive.json").is_file():
             return cls.open(path)
         try:
             archive.path.mkdir(parents=True, exist_ok=True)

@@ -32,9 +32,9 @@ from deblur.store.shards import (
     table_size,
 )
 
+REQUESTS = 16  #: to an object store, which answers each after a while; on a disk one heavy thread a process
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
 SETTINGS = {
-    "async.concurrency": 1,  # one heavy thread a process
     # the pipeline in Rust leaves cut shards under their final names when it is killed (zarrs-python#185)
     "codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline",
     "array.write_empty_chunks": True,  # not stored with an array: counts when it is opened
@@ -42,13 +42,13 @@ SETTINGS = {
 
 
 @contextmanager
-def zarr_settings() -> Iterator[None]:
-    """Zarr's settings while deblur uses it; the caller's come back afterwards."""
+def zarr_settings(*, requests: int = 1) -> Iterator[None]:
+    """Zarr's settings while deblur uses it; the caller's come back afterwards. `requests`: under way at once."""
     import zarr
 
     # several threads write the blocks of a chunk in the order in which they finish: other bytes each time
     import_module("numcodecs.blosc").set_nthreads(1)
-    with zarr.config.set(SETTINGS):
+    with zarr.config.set(SETTINGS | {"async.concurrency": requests}):
         yield
 
 
@@ -207,7 +207,7 @@ class ShardedArray:
         else:
             for index in self.grid.touched(region):
                 self._require_complete(key_of(self.name, index), index)
-        with zarr_settings():
+        with zarr_settings(requests=1 if isinstance(self.path, Path) else REQUESTS):
             try:
                 with told(self.path):
                     return np.asarray(self.array[_slices(region)])

@@ -7,6 +7,7 @@ does not count, whatever files there are. A published run is sealed: nothing wri
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property

@@ -35,7 +35,7 @@ from deblur.store.durable import (
     write_new,
 )
 from deblur.store.header import header_as_json
-from deblur.store.lease import Lease
+from deblur.store.lease import Lease, check_token
 from deblur.store.owner import Owner, sweep_staging
 from deblur.store.shards import Grid, index_of
 from deblur.store.source import (
@@ -120,6 +120,8 @@ class SourceWriter:
                 f"expected a block (t, c, y, x) of {self.grid.shard[0]} frames at {len(self._frames)} "
                 f"(only the last is shorter), got shape {frames.shape} at {t0}"
             )
+        if isinstance(self.staging, ObjectPlace):
+            check_token(self.staging.parent, self._lease.token or 0)  # not into what a successor writes
         self._ended = count < self.grid.shard[0]
         spare = np.zeros((self._whole(t0, count) - count, *frames.shape[1:]), frames.dtype)
         block = np.concatenate([frames, spare]) if len(spare) else frames
