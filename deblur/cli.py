@@ -280,7 +280,7 @@ def restore(
     from deblur.terminal import outlook_line, progress_bars
 
     told = {
-        "path": str(Path(source).expanduser()),
+        "path": source if "://" in source else str(Path(source).expanduser()),
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -40,7 +40,18 @@ def parse_bytes(value: Any) -> Any:
 
 SOURCE_SHARD = 1 << 28  # bytes of the frames that are held while a source is written
 
+
+def check_address(value: str) -> str:
+    """Refuse an address that can't be right or holds credentials, before anything is asked of anybody."""
+    try:
+        place(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Address = Annotated[str, AfterValidator(check_address)]
 
 
 class Section(BaseModel):
@@ -50,7 +61,9 @@ class Section(BaseModel):
 class Source(Section):
     """One thing to read: a folder, a glob, a file. What it says here goes before what the file says."""
 
-    path: str = Field(description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file")
+    path: Address = Field(
+        description="folder, glob, video, TIFF, .npy or Zarr; relative to the job file, or at s3://, gs://, az://"
+    )
     id: str | None = Field(
         default=None, description="name of the sequence in the archive; default: from the path"
     )
@@ -278,7 +291,7 @@ class JobConfig(Section):
     4294967296
     """
 
-    archive: str = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
+    archive: Address = Field(description="folder of the archive, or s3://bucket/…; made if it isn't there")
     sources: tuple[Source, ...] = ()
     watch: tuple[Watch, ...] = Field(default=(), description="places where sequences keep arriving")
     motion: MotionSettings = MotionSettings()
@@ -291,15 +304,6 @@ class JobConfig(Section):
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
     hooks: Hooks = Hooks()
-
-    @field_validator("archive")
-    @classmethod
-    def _address(cls, archive: str) -> str:
-        try:
-            place(archive)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return archive
 
     @model_validator(mode="after")
     def _something(self) -> JobConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from deblur.place import Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
-from deblur.store.durable import sha256_file
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
@@ -169,7 +168,7 @@ def _copied(
     header = reader.header
     block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
     files = _paths(source, reader)
-    stamps = [_stamp(path) for path in files]
+    stamps = {path: _stamp(path) for path in files if isinstance(path, Path)}  # objects tell of it themselves
     with SourceStore.create(
         store.source.path,
         reader.header,
@@ -180,7 +179,7 @@ def _copied(
     ) as writer:
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        for path, stamp in zip(files, stamps, strict=True):
+        for path, stamp in stamps.items():
             if _stamp(path) != stamp:
                 raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
@@ -226,10 +225,10 @@ class _Copy:
         return frame
 
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
-        paths = [self._reader.file(index) for index in places]
-        files = [sha256_file(path) if path is not None else None for path in paths]
-        frames = np.stack(held) if len(held) > 1 else held[0][None]
-        self._writer.write(written, frames, indices=places, files=files)
+        files = [self._reader.digest(index) for index in places]
+        self._writer.write(
+            written, np.stack(held) if len(held) > 1 else held[0][None], indices=places, files=files
+        )
         written += len(held)
         held.clear()
         places.clear()
@@ -248,9 +247,8 @@ class _Copy:
         self._writer.quarantine(index, line)
 
 
-def _paths(source: Source, reader: Reader) -> list[Path]:
-    files = [reader.file(index) for index in range(len(reader.frames))]
-    return [path for path in files if path is not None] or _files_of(Path(source.path))
+def _paths(source: Source, reader: Reader) -> Sequence[Place]:
+    return reader.source_files() or _files_of(Path(str(place(source.path))))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from deblur.io import open_source
 from deblur.job import silent
 from deblur.plan import STAGES, Parameters, Unit
 from deblur.provenance import CRATE, numerics_class
+from deblur.segments import frame_names
 from deblur.store import (
     Archive,
     Problem,
@@ -371,7 +372,7 @@ def _read_originals(store: SequenceStore, t0: int, t1: int) -> Any:
     with ExitStack() as stack:
         readers = [stack.enter_context(r) for r in open_source(source.path, order=source.order)]
         reader = next((r for r in readers if r.header.name == store.source.header.name), readers[0])
-        places = {info.name: place for place, info in enumerate(reader.frames)}
+        places = {name: place for place, name in enumerate(frame_names(reader))}
         frames = []
         for record in store.source.frames[t0:t1]:
             pixels = reader.read(places[record.name]) if record.name in places else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from deblur.errors import ReadError
 from deblur.io import Reader
+from deblur.io.objects import version
+from deblur.place import Place
 from deblur.store import Archive, SequenceStore
 from deblur.store.durable import digest_of
 from deblur.store.source import pixel_digest
@@ -42,16 +43,22 @@ class PartReader(Reader):
     def read(self, index: int) -> NDArray[Any]:
         return self._reader.read(self._start + index)
 
-    def file(self, index: int) -> Path | None:
+    def file(self, index: int) -> Place | None:
         return self._reader.file(self._start + index)
+
+    def digest(self, index: int) -> str | None:
+        return self._reader.digest(self._start + index)
+
+    def source_files(self) -> Sequence[Place]:
+        return super().source_files() or self._reader.source_files()
 
     def close(self) -> None:
         """Nothing: who opened the whole source closes it."""
 
 
-def fingerprint(reader: Reader, files: Sequence[Path]) -> str:
-    """Tells changed files from unchanged ones without decoding: their names, sizes, times of change."""
-    stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
+def fingerprint(reader: Reader, files: Sequence[Place]) -> str:
+    """Tells changed files from unchanged ones without decoding: their names, sizes, times of change or ETags."""
+    stats = [(path.name, *version(path)) for path in files]
     return digest_of([reader.header.name, stats])
 
 
@@ -112,7 +119,7 @@ def new_parts(chain: Sequence[SequenceStore], reader: Reader) -> tuple[Part, ...
 
     A file with a frame is known by its size and time of change; the frames of one file by their pixels.
     """
-    names = _names(reader)
+    names = frame_names(reader)
     places = {name: place for place, name in enumerate(names)}
     known: set[str] = set()
     for store in chain:
@@ -152,12 +159,12 @@ def _gathered(places: list[int], count: int) -> list[Part]:
     return parts
 
 
-def _names(reader: Reader) -> list[str]:
+def frame_names(reader: Reader) -> list[str]:
     """The frames' names, without reading a header a file."""
     count = len(reader.frames)
     files = [reader.file(place) for place in range(count)]
     first = reader.frames[0].name
     if files[0] is None or not files[0].as_posix().endswith(first):
         return [info.name for info in reader.frames]
-    root = Path(files[0].as_posix()[: -len(first)])
-    return [file.relative_to(root).as_posix() for file in files if file is not None]
+    start = len(files[0].as_posix()) - len(first)
+    return [file.as_posix()[start:] for file in files if file is not None]

@@ -12,8 +12,11 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+from deblur.place import ObjectPlace
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +64,10 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"b{uuid.uuid4().hex[:16]}"
     urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{name}", method="PUT"), timeout=30).close()
     return f"s3://{name}"
+
+
+def upload(folder: Path, there: ObjectPlace, pattern: str = "*") -> None:
+    """Put the files below a folder into an object store, under their names."""
+    for path in sorted(folder.rglob(pattern)):
+        if path.is_file():
+            (there / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())

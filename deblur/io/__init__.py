@@ -9,7 +9,9 @@ from pathlib import Path
 
 from deblur.errors import ReadError, meant
 from deblur.io import images, npy, tiff, video, zarr_store
+from deblur.io.objects import open_objects
 from deblur.io.reader import Opener, Order, Reader, ReadLimits, ReadOptions
+from deblur.place import ObjectPlace, place
 
 __all__ = ["READERS", "Opener", "Order", "ReadLimits", "ReadOptions", "Reader", "open_source"]
 
@@ -50,12 +52,14 @@ def _near(path: Path) -> str:
 def open_source(
     source: str, *, limits: ReadLimits | None = None, order: Order = "name"
 ) -> tuple[Reader, ...]:
-    """Open a folder, glob or file as one reader a sequence (stacks and positions give several).
+    """Open a folder, glob or file as one reader a sequence (stacks and positions give several); here, or at s3://, gs://,
+    az://.
 
     `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). Nothing is decoded beyond
     what the header needs. Close the readers, or use them in a `with`.
 
-    Raises ReadError when nothing is there or its kind isn't read, ConfigError for an unknown order.
+    Raises ReadError when nothing is there or its kind isn't read, ConfigError for an unknown order or an address that
+    can't be right, StoreError where an object store fails or an object changes while it is read.
 
     >>> import numpy, tempfile
     >>> path = tempfile.mkdtemp() + "/ramp.npy"
@@ -65,16 +69,24 @@ def open_source(
     ((1, 8, 8), 4, 'uint8')
     """
     source = os.path.expanduser(os.fspath(source))
+    options = ReadOptions(limits=limits or ReadLimits(), order=order)
     if "://" in source:
-        raise ReadError(f"{source} is a URL: only local files are read; download it first")
+        there = place(source)
+        if isinstance(there, ObjectPlace):
+            return open_objects(there, options, _opener)
+        source = str(there)
     if not os.path.exists(source) and not images.is_glob(source):
         raise ReadError(f"{source} does not exist{_near(Path(source))}: check the path")
     if os.path.isfile(source) and os.path.getsize(source) == 0:
         raise ReadError(f"{source} is empty (0 bytes): copy it again or leave it out")
-    options = ReadOptions(limits=limits or ReadLimits(), order=order)
+    return _opener(source).open(source, options)
+
+
+def _opener(source: str) -> Opener:
+    """Who reads a file of this name. Raises ReadError where nobody does."""
     for opener in READERS.values():
         if opener.matches(source):
-            return opener.open(source, options)
+            return opener
     suffix = Path(source).suffix.lower()
     reason = REFUSED.get(suffix, f"files named *{suffix} are not read" if suffix else "its kind is unknown")
     raise ReadError(f"{source} can't be read ({reason}): convert it to PNG, TIFF, a video, .npy or Zarr")

@@ -28,9 +28,11 @@ from deblur.io.reader import (
     natural,
     stem,
 )
+from deblur.place import Place
 from deblur.types import FrameInfo, SequenceHeader
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+NONE_THERE = "holds no PNG, JPEG or TIFF picture: name the folder or file that does"
 log = logging.getLogger("deblur.io")
 
 
@@ -51,12 +53,29 @@ def open_images(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     ReadError when there is no picture, when kinds are mixed, or when none can be read; ConfigError for an
     unknown order.
     """
+    files, name, root = _listing(path)
+    return open_files(path, files, name=name, root=root, options=options)
+
+
+def is_there(file: Path) -> None:
+    """Nothing needs to be done before a local file is opened."""
+
+
+def open_files(
+    path: str,
+    files: Sequence[Path],
+    *,
+    name: str,
+    root: Path,
+    options: ReadOptions,
+    ready: Callable[[Path], None] = is_there,
+) -> tuple[Reader, ...]:
+    """The same for pictures that somebody listed. `ready`: told of each file before it is opened."""
     if options.order not in ("name", "time"):
         raise ConfigError(f"order is {options.order!r}: use 'name' or 'time'")
-    files, name, root = _listing(path)
     check_count(path, len(files), options.limits)
     _refuse_mixture(path, files)
-    return (ImagesReader(files, name=name, root=root, options=options),)
+    return (ImagesReader(files, name=name, root=root, options=options, ready=ready),)
 
 
 def root_of(path: str) -> Path:
@@ -68,24 +87,31 @@ def _listing(path: str) -> tuple[list[Path], str, Path]:
     """The picture files in natural order, the sequence's name, the folder that frame names start from."""
     if os.path.isdir(path):
         root = Path(path)
-        files = _pictures(entry for entry in root.iterdir())
+        files = [file for file in pictures_of(root.iterdir()) if file.is_file()]
         if not files:
-            raise ReadError(f"{path} holds no PNG, JPEG or TIFF picture: name the folder or file that does")
+            raise ReadError(f"{path} {NONE_THERE}")
         return files, root.resolve().name or "images", root
     if is_glob(path):
-        files = _pictures(Path(entry) for entry in glob.iglob(path, recursive=True))
+        found = pictures_of(Path(entry) for entry in glob.iglob(path, recursive=True))
+        files = [file for file in found if file.is_file()]
         if not files:
             raise ReadError(f"{path} matches no PNG, JPEG or TIFF picture: check the pattern")
-        root = Path(os.path.commonpath([file.parent for file in files]))
+        root = common_root(files)
         return files, root.resolve().name or "images", root
     return [Path(path)], stem(path), Path(path).parent
 
 
-def _pictures(entries: Iterable[Path]) -> list[Path]:
+def pictures_of(entries: Iterable[Path]) -> list[Path]:
+    """What is named as pictures are, in natural order."""
     found = (
         entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
     )
-    return sorted((entry for entry in found if entry.is_file()), key=lambda entry: natural(entry.as_posix()))
+    return sorted(found, key=lambda entry: natural(entry.as_posix()))
+
+
+def common_root(files: Sequence[Path]) -> Path:
+    """The folder that the names of a glob's frames start from."""
+    return Path(os.path.commonpath([file.parent for file in files]))
 
 
 def _refuse_mixture(path: str, files: Sequence[Path]) -> None:
@@ -112,18 +138,28 @@ class LazyFrames(Sequence[FrameInfo]):
     def __getitem__(self, index: slice) -> Sequence[FrameInfo]: ...
     def __getitem__(self, index: int | slice) -> FrameInfo | Sequence[FrameInfo]:
         if isinstance(index, slice):
-            return tuple(self._make(position) for position in range(*index.indices(self._count)))
+            chosen = range(*index.indices(self._count))
+            return LazyFrames(len(chosen), lambda position: self._make(chosen[position]))
         return self._make(range(self._count)[index])
 
 
 class ImagesReader(Reader):
     """A file a frame."""
 
-    def __init__(self, files: Sequence[Path], *, name: str, root: Path, options: ReadOptions) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        name: str,
+        root: Path,
+        options: ReadOptions,
+        ready: Callable[[Path], None] = is_there,
+    ) -> None:
         self._root = root
-        self._limits = options.limits
-        self._files = _by_time(files, options.limits) if options.order == "time" else list(files)
-        first, picture = _first_sound(self._files, options.limits)
+        self._limits, self._ready = options.limits, ready
+        self._known: dict[int, FrameInfo] = {}  # of frames that were read: no need to open them again
+        self._files = _by_time(files, self._head) if options.order == "time" else list(files)
+        first, picture = _first_sound(self._files, self._head)
         self.header = SequenceHeader(
             name=name,
             shape=picture.shape,
@@ -135,19 +171,27 @@ class ImagesReader(Reader):
         )
         self.frames: Sequence[FrameInfo] = LazyFrames(len(self._files), self._info)
 
+    def _head(self, file: Path) -> Picture:
+        self._ready(file)
+        return _header(file, self._limits)
+
     def _info(self, index: int) -> FrameInfo:
-        file = self._files[index]
-        name = file.relative_to(self._root).as_posix()
-        try:
-            picture = _header(file, self._limits)
-        except ReadError:
-            return FrameInfo(name)  # `read` says what is wrong with it
-        return FrameInfo(name, picture.time, picture.exposure_time)
+        if index not in self._known:
+            try:
+                self._known[index] = self._info_of(index, self._head(self._files[index]))
+            except ReadError:
+                self._known[index] = self._info_of(index)  # `read` says what is wrong with it
+        return self._known[index]
+
+    def _info_of(self, index: int, picture: Picture | None = None) -> FrameInfo:
+        name = self._files[index].relative_to(self._root).as_posix()
+        return FrameInfo(name, picture.time, picture.exposure_time) if picture else FrameInfo(name)
 
     def read(self, index: int) -> NDArray[Any]:
         check_index(self.header, index, len(self._files))
         file = self._files[index]
-        picture = _header(file, self._limits)
+        picture = self._head(file)
+        self._known[index] = self._info_of(index, picture)
         check_like(str(file), picture.shape, picture.dtype, self.header)
         image = _pixels(file)
         if image.shape != picture.shape or image.dtype.name != picture.dtype:
@@ -157,7 +201,7 @@ class ImagesReader(Reader):
             )
         return native(image)
 
-    def file(self, index: int) -> Path | None:
+    def file(self, index: int) -> Place | None:
         return self._files[index]
 
     def close(self) -> None:
@@ -185,24 +229,24 @@ def _pixels(file: Path) -> NDArray[Any]:
     return pictures.read_pixels(file, kind)
 
 
-def _first_sound(files: Sequence[Path], limits: ReadLimits) -> tuple[Path, Picture]:
+def _first_sound(files: Sequence[Path], head: Callable[[Path], Picture]) -> tuple[Path, Picture]:
     """The first file whose header can be read: a broken first frame must not hide the rest."""
     failure: ReadError | None = None
     for file in files[:100]:
         try:
-            return file, _header(file, limits)
+            return file, head(file)
         except ReadError as error:
             failure = failure or error
             log.warning("%s", error)
     raise failure or ReadError("no file was given: name a folder of pictures")
 
 
-def _by_time(files: Sequence[Path], limits: ReadLimits) -> list[Path]:
+def _by_time(files: Sequence[Path], head: Callable[[Path], Picture]) -> list[Path]:
     """Files by EXIF time, those of one time by name. Raises ReadError when any has none."""
     times: dict[Path, float] = {}
     for file in files:
         try:
-            time = _header(file, limits).time
+            time = head(file).time
         except ReadError as error:
             raise ReadError(f"{error} (its time is needed for order='time'; or use order='name')") from error
         if time is None:

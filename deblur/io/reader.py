@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from deblur.errors import ReadError
+from deblur.place import Place
 from deblur.types import FrameInfo, SequenceHeader
 
 Order = Literal["name", "time"]
@@ -61,9 +63,22 @@ class Reader(Protocol):
         """
         ...
 
-    def file(self, index: int) -> Path | None:
-        """The file that holds this frame and nothing else, or None where one file holds many."""
+    def file(self, index: int) -> Place | None:
+        """The file or object that holds this frame and nothing else, or None where one holds many."""
         return None
+
+    def digest(self, index: int) -> str | None:
+        """The sha256 of that file's bytes."""
+        file = self.file(index)
+        if not isinstance(file, Path):
+            return None
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def source_files(self) -> Sequence[Place]:
+        """The files with a frame each, in order; else the objects that all come from; of local files nothing."""
+        files = [self.file(index) for index in range(len(self.frames))]
+        return [file for file in files if file is not None]
 
     def close(self) -> None:
         """Let go of files. Reading afterwards is an error; closing twice is not."""

@@ -1,5 +1,4 @@
-"""Zarr v2 and v3: single arrays and OME-Zarr 0.4/0.5 (images, positions of bioformats2raw, plates). Local
-only.
+"""Zarr v2 and v3: single arrays and OME-Zarr 0.4/0.5 (images, positions of bioformats2raw, plates).
 
 Not named after its library, so that nobody reads `import zarr` here twice. A chunk that is missing reads as
 the fill value: by Zarr's rules that is what an empty chunk looks like, so it can't be told from a lost one.
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import ReadError
+from deblur.errors import DeblurError, ReadError
 from deblur.io.planes import suffix as plane_suffix
 from deblur.io.reader import (
     Reader,
@@ -29,6 +28,7 @@ from deblur.io.reader import (
     natural,
     stem,
 )
+from deblur.place import Place
 from deblur.types import FrameInfo, SequenceHeader
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
@@ -68,16 +68,25 @@ def open_zarr(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     Of a multiscale image the finest level is read. Raises ReadError for damage, for other axes or types, and
     for a plain group of several arrays.
     """
+    return open_store(path, path, options)
+
+
+def open_store(
+    store: Any, path: str, options: ReadOptions, *, origin: Sequence[Place] = ()
+) -> tuple[Reader, ...]:
+    """The same in one of Zarr's stores. `path`: what to call it; `origin`: the objects that it consists of."""
     import zarr
 
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(store, mode="r")
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise _broken(path, error) from error
     images = [_plain(path, node, "")] if isinstance(node, zarr.Array) else _images(path, node, "")
-    readers: list[Reader] = []
+    readers: list[ZarrReader] = []
     for image in images:
         readers += _readers(path, image, options)
+    for reader in readers:
+        reader.origin = origin
     check_count(path, sum(len(reader.frames) for reader in readers), options.limits)
     return tuple(readers)
 
@@ -168,7 +177,7 @@ def _letter(name: str) -> str:
     return known.get(lower, lower if lower in "tczyx" and len(lower) == 1 else lower[:1].upper())
 
 
-def _readers(path: str, image: _Image, options: ReadOptions) -> list[Reader]:
+def _readers(path: str, image: _Image, options: ReadOptions) -> list[ZarrReader]:
     axes, array = image.axes, image.array
     if len(axes) != array.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         raise ReadError(
@@ -237,6 +246,10 @@ class ZarrReader(Reader):
         self._place = place
         self._size = block
         self._block: tuple[int, NDArray[Any]] | None = None
+        self.origin: Sequence[Place] = ()
+
+    def source_files(self) -> Sequence[Place]:
+        return self.origin
 
     def read(self, index: int) -> NDArray[Any]:
         check_index(self.header, index, len(self.frames))
@@ -261,6 +274,8 @@ class ZarrReader(Reader):
                           for axis in image.axes)  # fmt: skip
         try:
             data = np.asarray(image.array[selection])
+        except DeblurError:
+            raise  # the store's fault, not the frame's
         except Exception as error:  # codecs raise whatever they like for a damaged chunk
             raise _broken(self.frames[start].name, error) from error
         left = [axis for axis in image.axes if axis in "tcyx"]

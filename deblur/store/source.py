@@ -87,7 +87,7 @@ class SourceStore:
         from deblur.store.sourcewriter import SourceWriter
 
         return SourceWriter(
-            place(path), header, tuple(infos), chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
+            place(path), header, infos, chunk=chunk, shard_frames=shard_frames, shard_size=shard_size
         )
 
     @property

@@ -59,7 +59,7 @@ class SourceWriter:
         self,
         path: Place,
         header: SequenceHeader,
-        infos: tuple[FrameInfo, ...],
+        infos: Sequence[FrameInfo],
         *,
         chunk: int,
         shard_frames: int,

@@ -211,7 +211,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     refused(tmp_path / "missing", "does not exist")
     refused(tmp_path, "holds no PNG, JPEG or TIFF")
     refused(tmp_path / "*.png", "matches no PNG")
-    refused("https://example.org/a.png", "URL")
+    refused("https://example.org/a.png", "knows no https://")
     (tmp_path / "a.txt").write_text("words")
     refused(tmp_path / "a.txt", r"\*\.txt are not read")
     (tmp_path / "a.mp4").touch()
