@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
-from deblur.errors import BusyStoreError, ConfigError, StoreError
+from deblur.errors import ConfigError, StoreError
 from deblur.redact import without_secrets
 
 SCHEMES = ("s3", "gs", "az", "memory")
@@ -72,35 +72,37 @@ def fault(where: str, error: BaseException) -> StoreError:
     text = without_secrets(" ".join(str(error).split())).partition(" Debug source")[0]
     lower = text.lower()
     bucket = "/".join(where.split("/")[:3])
-    causes: tuple[tuple[tuple[str, ...], type[StoreError], str], ...] = (
-        (NO_BUCKET, StoreError, f"there is no bucket {bucket}: create it, or correct the address"),
+    causes: tuple[tuple[tuple[str, ...], bool, str], ...] = (
+        (NO_BUCKET, False, f"there is no bucket {bucket}: create it, or correct the address"),
         (
             ("/latest/api", "/latest/meta-data", "computemetadata", "must be specified", "identity/oauth2"),
-            StoreError,
+            False,
             f"no credentials were found: set {CREDENTIALS[scheme]}",
         ),
         (
             ("invalidaccesskeyid", "signaturedoesnotmatch", "accessdenied", "401 un", "403 forb"),
-            StoreError,
+            False,
             f"access was refused: check {CREDENTIALS[scheme]}, and what they may do there",
         ),
         (
             ("slowdown", "503 serv", "429 too", "throttl", "serverbusy"),
-            BusyStoreError,
+            True,
             f"the server is overloaded, {RETRIES} more tries did not help: use fewer workers, or try later",
         ),
         (
             ("not implemented", "notimplemented"),
-            StoreError,
+            False,
             "the server lacks conditional writes: they are needed there",
         ),
         (
             ("error sending request", "connect", "dns", "timed out", "timeout"),
-            BusyStoreError,
+            True,
             f"the server can't be reached: check {ENDPOINT.get(scheme, 'the address')} and the network",
         ),
     )
-    for words, kind, said in causes:
+    for words, passing, said in causes:
         if any(word in lower for word in words):
-            return kind(f"{where}: {said}")
+            found = StoreError(f"{where}: {said}")
+            found.passing = passing
+            return found
     return StoreError(f"{where}: {text[:300]}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -25,6 +27,9 @@ from deblur.commands.answers import (
     report_outcomes,
 )
 from deblur.errors import ConfigError, DeblurError
+
+if TYPE_CHECKING:
+    from deblur.config import JobConfig
 
 
 class Interrupted(DeblurError):
@@ -47,21 +52,43 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="--debug, anywhere in a command, shows where an error came from.",
 )
+OPTION = re.compile(r"(?:restore: )?(?:sources\.0|restore|cluster)\.(\w+)(?=: )")
+REMEDIES = {
+    errno.ENOSPC: ": free some space; the same command then goes on",
+    errno.EDQUOT: ": free some of your quota; the same command then goes on",
+    errno.EACCES: ": check its permissions",
+    errno.EPERM: ": check its permissions",
+    errno.EROFS: ": give a place that can be written to",
+    errno.EMFILE: ": raise the limit of open files (ulimit -n)",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: errors that deblur raises on purpose become one line on stderr and the right exit code."""
+    """Entry point: errors become one line on stderr and the right exit code; `--debug` shows their tracebacks."""
     _one_line_warnings()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
     try:
         with _terminated_as_interrupted():
-            app(arguments, prog_name="deblur")
-    except DeblurError as error:
-        typer.echo(f"deblur: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a full disk, a folder that may not be written to
-        typer.echo(f"deblur: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
-        sys.exit(1)
+            app([argument for argument in given if argument != "--debug"], prog_name="deblur")
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"deblur: {_told(error)}", err=True)
+        sys.exit(error.exit_code if isinstance(error, DeblurError) else 1)
+
+
+def _told(error: Exception) -> str:
+    """One line: what, and what to do about it."""
+    if isinstance(error, DeblurError):
+        return str(error)
+    if isinstance(error, OSError):
+        remedy = REMEDIES.get(error.errno or 0, "")
+        return f"{error.filename or 'input or output'}: {error.strerror or error}{remedy}"
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{said} (not foreseen, so please report it; the same command with --debug shows where)"
 
 
 @contextmanager
@@ -87,19 +114,24 @@ def _one_line_warnings() -> None:
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to work.")] = Path("deblur-demo"),
+    as_json: AsJson = False,
 ) -> None:
     """Blur a known scene, run the whole job on it, and show what came of it."""
-    from deblur.demo import prepare_demo, show_demo
-    from deblur.terminal import progress_bars
+    from deblur.demo import demo_results, prepare_demo
+    from deblur.terminal import demo_lines, progress_bars
     from flows.attended import attended
 
-    with progress_bars() as progress:
+    with progress_bars(quiet=as_json) as progress:
         config = prepare_demo(folder, progress=progress)
         with attended(progress):
             from flows.archive import archive
 
             outcomes = archive(config)
-    typer.echo(show_demo(folder, outcomes))
+    results = demo_results(folder, outcomes)
+    if as_json:
+        print_json(results)
+    else:
+        typer.echo("\n".join(demo_lines(results)))
     leave_with(outcomes)
 
 
@@ -122,6 +154,14 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
 def run(
     job: JobFile,
     until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
+    sample: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="Compute only N frames, and write a report of them to look at.",
+        ),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
@@ -130,6 +170,9 @@ def run(
     from flows.attended import attended
 
     config = load_job(job)
+    if sample:
+        _run_sample(config, job, sample, as_json)
+        return
     with progress_bars(quiet=as_json) as progress, attended(progress):
         from flows.archive import archive
 
@@ -137,6 +180,21 @@ def run(
     report_outcomes(outcomes, as_json)
     if any(outcome.stopped for outcome in outcomes):
         raise Interrupted(f"stopped at {until}; run the same command again to go on")
+
+
+def _run_sample(config: JobConfig, job: Path, count: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblur.sample import compute_sample
+    from deblur.terminal import progress_bars, sample_lines
+
+    with progress_bars(quiet=as_json) as progress:
+        found, outcomes = compute_sample(config, count=count, folder=job.parent, progress=progress)
+    if as_json:
+        print_json([asdict(part) | {"report": str(part.report)} for part in found])
+    else:
+        typer.echo("\n".join(sample_lines(found, outcomes, job, config.archive)))
+    leave([fault for part in found for fault in part.faults] + [f for o in outcomes for f in o.faults()])
 
 
 @app.command()
@@ -170,7 +228,7 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
     with progress_bars(quiet=as_json) as progress:
         found = work.ingest(with_arrivals(config), progress=progress)
         outcomes = work.plan(config, found, progress=progress, check=True)
-    print_plans(outcomes, as_json)
+    print_plans(outcomes, as_json, config.archive)
 
 
 @app.command()
@@ -189,7 +247,10 @@ def restore(
         Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")
     ],
     exposure_fraction: Annotated[
-        float | None, typer.Option("--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1].")
+        float | None,
+        typer.Option(
+            "--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1]; else read or estimated."
+        ),
     ] = None,
     frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
@@ -200,14 +261,23 @@ def restore(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a job file.")
     ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Hold back: 1 is all of the restoration, 0 the source.")
+    ] = None,
+    preview: Annotated[
+        int,
+        typer.Option(
+            metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
+        ),
+    ] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Restore one sequence, or one still that was shaken, without an orchestrator."""
     from deblur.config import parse_job, with_settings
-    from deblur.single import is_still, restore_file, restore_picture
-    from deblur.terminal import progress_bars
+    from deblur.single import check_output, first_look, restore_file, restore_picture, scratch_of
+    from deblur.terminal import outlook_line, progress_bars
 
     told = {
         "path": source if "://" in source else str(Path(source).expanduser()),
@@ -218,22 +288,57 @@ def restore(
         "transfer": transfer,
     }
     cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
-    config = with_settings(
-        parse_job({"archive": ".", "sources": [told], "cluster": cluster}, name="restore"),
-        dict(map(as_setting, change or ())),
-    )
-    if is_still(config.sources[0]):
+    asked = {"archive": ".", "sources": [told], "cluster": cluster, "restore": {"strength": strength}}
+    try:
+        config = parse_job(asked, name="restore")
+    except ConfigError as error:  # they were given as options, and are to be named so
+        raise ConfigError(OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))) from None
+    config = with_settings(config, dict(map(as_setting, change or ())))
+    if preview:
+        _show_preview(config, output, preview, as_json)
+        return
+    check_output(output)
+    going_on = scratch_of(output).exists()
+    still, cost = first_look(config, output)
+    if still:
         if report is not None:
             raise ConfigError(f"--report {report}: a still has no report; leave it out")
-        found = restore_picture(config.sources[0], output)
+        whole = config.restore.strength if config.restore.strength is not None else 1.0
+        found = restore_picture(config.sources[0], output, strength=whole)
         if as_json:
             print_json(found)
         else:
             typer.echo(found["line"])
         return
     with progress_bars(quiet=as_json) as progress:
-        outcomes = restore_file(config, output, report=report, progress=progress)
-    report_outcomes(outcomes, as_json)
+        say = (lambda text: None) if as_json else print
+        if going_on:
+            say(f"{source}: going on where an earlier run was interrupted")
+        elif cost is not None:
+            say(outlook_line(cost))
+        outcomes = restore_file(config, output, report=report, progress=progress, say=say)
+    if as_json:
+        print_json([outcome.dump() for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            if not outcome.published:
+                typer.echo(outcome.line())
+    leave_with(outcomes)
+
+
+def _show_preview(config: JobConfig, output: Path, count: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblur.preview import preview
+    from deblur.terminal import preview_lines, progress_bars
+
+    picture = output.parent / f"{output.stem}-preview.png"
+    with progress_bars(quiet=as_json) as progress:
+        seen = preview(config, picture, count=count, progress=progress)
+    if as_json:
+        print_json(asdict(seen) | {"picture": str(seen.picture)})
+    else:
+        typer.echo("\n".join(preview_lines(seen)))
 
 
 for command in (

@@ -173,7 +173,7 @@ def _local(cluster: Cluster, memory: int, need: int) -> Iterator[Client]:
             host="127.0.0.1",
             memory_limit=memory,
             dashboard_address="127.0.0.1:0",
-            silence_logs=40,
+            silence_logs=50,  # a worker's heartbeat into a closing scheduler is no news; units' errors come back
         )
     with started, Client(started) as client:
         yield client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from deblur.errors import ConfigError
+from deblur.errors import ConfigError, meant
 from deblur.place import place
 from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
@@ -126,6 +125,9 @@ class RestoreOptions(Section):
     method: str | None = Field(default=None, description="a name from deblur.deconv.METHODS")
     iterations: int | None = Field(default=None, ge=1, le=1000, description="at most so many solver steps")
     regularisation: float | None = Field(default=None, ge=0, description="weight of the prior")
+    strength: float | None = Field(
+        default=None, ge=0, le=1, description="every weight times this: 1 all of it, 0 the source"
+    )
 
 
 class Tiling(Section):
@@ -356,7 +358,7 @@ def with_settings(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"{key}: no such setting{_meant(key, _keys(raw))}")
+            raise ConfigError(f"{key}: no such setting{meant(key, _keys(raw))}")
         place[last] = value
     return parse_job(raw)
 
@@ -375,21 +377,16 @@ def _anchored(path: str, here: Path) -> str:
 def _fault(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_meant(str(error['loc'][-1]), _known())}; remove or correct it"
+        return f"{where}: unknown key{meant(str(error['loc'][-1]), _known())}; remove or correct it"
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     told = f"{where}: {message}" if where else message
-    if isinstance(error["input"], dict):
-        return told
-    return f"{told} (got {without_secrets(repr(error['input']))})"
+    got = "" if isinstance(error["input"], dict) else f" (got {without_secrets(repr(error['input']))})"
+    choices = str(error.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+    return told + got + (meant(str(error["input"]), choices) if error["type"] == "literal_error" else "")
 
 
 def _known() -> list[str]:
     sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
     return [key for model in (*sections, Publication, Hooks) for key in model.model_fields]
-
-
-def _meant(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from deblur.errors import ConfigError
 from deblur.ingest import Progress
 from deblur.io.export import export_frames
 from deblur.outcome import Outcome
-from deblur.report.compose import compose_report, write_report
+from deblur.report import render_report
+from deblur.report.compose import compose_report
 from deblur.scene import DemoSequence, make_scene, moving_view
 from deblur.store import Archive
 from deblur.types import SequenceHeader
@@ -54,11 +56,11 @@ def prepare_demo(
     return load_job(job)
 
 
-def show_demo(folder: Path, outcomes: list[Outcome]) -> str:
-    """PSNR before and after, frame by frame, and a report to open; empty where nothing was published."""
+def demo_results(folder: Path, outcomes: list[Outcome]) -> dict[str, Any]:
+    """PSNR before and after, frame by frame, and the report that is written; empty where nothing was published."""
     from deblur.io import open_source
 
-    lines = []
+    found: dict[str, Any] = {}
     for outcome in outcomes:
         if not outcome.published or outcome.plan is None:
             continue
@@ -67,16 +69,19 @@ def show_demo(folder: Path, outcomes: list[Outcome]) -> str:
         with reader:
             truth = [reader.read(k) for k in range(len(reader.frames))]
         report = compose_report(store, outcome.plan.run, truth=truth)
-        write_report(folder / "report.html", store, outcome.plan.run, truth=truth)
-        rows = [(row.name, row.psnr_before or 0.0, row.psnr_after or 0.0) for row in report.frames]
-        lines += [
-            f"{name}  {before:.2f} dB → {after:.2f} dB  ({after - before:+.2f})"
-            for name, before, after in rows
+        (folder / "report.html").write_text(render_report(report), encoding="utf-8")
+        frames = [
+            {
+                "frame": row.name,
+                "psnr_before": row.psnr_before,
+                "psnr_after": row.psnr_after,
+                "gain": row.gain,
+            }
+            for row in report.frames
         ]
-        gain = np.mean([after - before for _, before, after in rows])
-        lines.append(f"mean gain {gain:+.2f} dB (PSNR against the known truth)")
-        lines.append(f"open {folder / 'report.html'}")
-    return "\n".join(lines)
+        gain = float(np.mean([row.gain for row in report.frames if row.gain is not None]))
+        found = {"frames": frames, "mean_gain": gain, "report": str(folder / "report.html")}
+    return found
 
 
 def _write(film: DemoSequence, name: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
 # What a network file system or a busy disk says now and not a minute later.
@@ -33,6 +34,7 @@ class DeblurError(Exception):
     """
 
     exit_code = 1
+    passing = False  #: whether another try may help: see `may_pass`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
@@ -62,12 +64,6 @@ class StoreError(DeblurError):
     """A store is missing, damaged, or written by something else."""
 
 
-class BusyStoreError(StoreError):
-    """A store can't be reached or is overloaded now; another try may help."""
-
-    passing = True
-
-
 class LeaseError(DeblurError):
     """Somebody else is working on this sequence."""
 
@@ -80,6 +76,18 @@ class PlanError(DeblurError):
 
 class NumericsError(DeblurError, ArithmeticError):
     """A computation left the finite numbers."""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What somebody may have meant, to be appended to a message: " (did you mean 'run'?)", or nothing.
+
+    >>> meant("exposure_fracton", ["exposure_fraction", "frame_rate"])
+    " (did you mean 'exposure_fraction'?)"
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def may_pass(error: BaseException | None) -> bool:

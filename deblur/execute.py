@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deblur.execute")
 ATTEMPTS = 3  # how often a unit is tried before it is quarantined
-IN_FLIGHT = (
-    16  # tasks a worker thread; submitted anew once half of them are done, many at a time: that is cheaper
-)
+AHEAD = 5.0  # seconds of work that are submitted ahead: what was submitted is still done when a run is asked to stop
+FEWEST, MOST = 3, 64  # tasks in flight for each that can run at once: so many of long ones, and of tiny ones
 TOGETHER = 0.03  # seconds between requests for results: those of tiny tasks are fetched many at a time
 RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
 
@@ -89,7 +88,12 @@ def _distributed(
     """
     suspects: list[Failure] = []
     room = Room(submitter.client, submitter.need)
-    for failure in _stream(tasks, submitter, room, done):
+
+    def timed(task: Task, record: Record) -> None:
+        room.took(float(record.get("seconds", 0)))
+        done(task, record)
+
+    for failure in _stream(tasks, submitter, room, timed):
         if failure.error.startswith("KilledWorker"):
             log.warning("%s is tried again alone", failure)
             suspects.append(failure)
@@ -102,20 +106,31 @@ class Room:
     """How many tasks may be in flight now: so many for each that can run at once on the workers of the moment."""
 
     def __init__(self, client: Client, need: int = 0) -> None:
-        self._client, self._need, self._room, self._asked = client, need, 0, -math.inf
+        self._client, self._need, self._places, self._asked = client, need, 1, -math.inf
         self._small: set[str] = set()
+        self._seconds: float | None = None
 
     def __call__(self) -> int:
         if time.monotonic() - self._asked > RECOUNT:
             try:
-                places = sum(places_of(self._client, self._need).values())
+                self._places = max(1, sum(places_of(self._client, self._need).values()))
                 small = too_small(self._client, self._need, but=self._small)
             except OSError:  # Dask's own kind, for a connection that broke
                 raise DeblurError(GONE) from None
-            self._room, self._asked = IN_FLIGHT * max(1, places), time.monotonic()
+            self._asked = time.monotonic()
             for line in small:
                 log.warning("%s", line)
-        return self._room
+        return self._places * self._each()
+
+    def took(self, seconds: float) -> None:
+        """Learn how long tasks take: tiny ones are submitted and fetched many at a time, which is cheaper."""
+        before = seconds if self._seconds is None else self._seconds
+        self._seconds = 0.9 * before + 0.1 * seconds
+
+    def _each(self) -> int:
+        if self._seconds is None:
+            return FEWEST
+        return min(MOST, max(FEWEST, math.ceil(AHEAD / max(self._seconds, AHEAD / MOST))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +188,7 @@ def _stream(
         arriving.update(futures)
 
     def fill() -> None:
-        most = room()
-        if len(waiting) <= most // 2:
-            submit([(task, 1) for task in islice(tasks, most - len(waiting))])
+        submit([(task, 1) for task in islice(tasks, max(0, room() - len(waiting)))])
 
     try:
         fill()

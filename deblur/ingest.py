@@ -168,7 +168,7 @@ def _copied(
     header = reader.header
     block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
     files = _paths(source, reader)
-    stamps = [_stamp(path) for path in files]
+    stamps = {path: _stamp(path) for path in files if isinstance(path, Path)}  # objects tell of it themselves
     with SourceStore.create(
         store.source.path,
         reader.header,
@@ -179,7 +179,7 @@ def _copied(
     ) as writer:
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        for path, stamp in zip(files, stamps, strict=True):
+        for path, stamp in stamps.items():
             if _stamp(path) != stamp:
                 raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
@@ -226,8 +226,9 @@ class _Copy:
 
     def _flush(self, written: int, held: list[NDArray[Any]], places: list[int]) -> int:
         files = [self._reader.digest(index) for index in places]
-        frames = np.stack(held) if len(held) > 1 else held[0][None]
-        self._writer.write(written, frames, indices=places, files=files)
+        self._writer.write(
+            written, np.stack(held) if len(held) > 1 else held[0][None], indices=places, files=files
+        )
         written += len(held)
         held.clear()
         places.clear()

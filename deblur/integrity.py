@@ -92,7 +92,7 @@ def find_damage(
 
 def _state(store: SequenceStore) -> Iterator[Problem]:
     """Whether survey and publication, which no run holds, are there and whole."""
-    sealed = [run_id for run_id in store.runs() if store.run(run_id).sealed]
+    sealed = [run_id for run_id in store.runs() if RunStore(store.run_path(run_id)).sealed]
     try:
         if store.runs() or store.survey_path.exists():
             store.check_survey()
@@ -100,7 +100,9 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
     except StoreError as error:
         yield Problem("metadata", "", str(error))
         return
-    if current is not None and current not in sealed:
+    if (
+        current is not None and current not in sealed and current not in kept_runs(store)
+    ):  # else its copy tells
         yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
     if sealed and not store.publication()[0]:
         yield Problem("metadata", "", f"{store.path / 'current.json'} is missing: restore it from a copy")

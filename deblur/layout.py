@@ -19,9 +19,10 @@ from deblur.tiling import Layout, round_up
 
 Stage = Literal["survey", "share", "motion", "restore"]  # the first two come before there is a plan
 STAGES: tuple[Stage, ...] = ("motion", "restore")
-# Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB; float32 planes of a
-# window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) for each neighbour that it starts from too.
-BASE_MEMORY = 270 * 2**20
+# Measured: a worker that has imported NumPy, Numba, Zarr and Dask, kernels loaded, takes 240 MiB, 20 more after a hundred
+# units; float32 planes of a window at the peak are 40 for motion, 36 for restoration, 6 more (8 in colour) a neighbour
+# that it starts from too.
+BASE_MEMORY = 300 * 2**20
 MOTION_PLANES = 50
 RESTORE_PLANES = 40  # of one channel; each further one adds 12
 LOOK_PLANES = 8  # of one channel; each further one adds 2

@@ -5,14 +5,15 @@ Nothing is computed here, and everything that can be refused is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
 
 from deblur import motion, sequence, survey
 from deblur.config import JobConfig, Source
-from deblur.errors import ConfigError, PlanError
+from deblur.errors import ConfigError, PlanError, meant
+from deblur.io import Reader
 from deblur.layout import STAGES as STAGES
 from deblur.layout import Cost, Facts, choose, project
 from deblur.layout import Stage as Stage
@@ -40,6 +41,12 @@ class Exposure:
     per_frame: bool = False
     uncertainty: float | None = None
 
+    def describe(self) -> str:
+        """In words, for whoever has to believe it."""
+        doubt = "" if self.uncertainty is None else f" ± {self.uncertainty:.2g}"
+        how = {"given": "as given", "metadata": "from the files", "estimated": "estimated from the frames"}
+        return f"{self.fraction:.3g}{doubt}, {how[self.origin]}"
+
     def scale(self, frame: FrameInfo, other: FrameInfo) -> float:
         """Exposure of `frame` over the time to `other`: the share of the motion between them that blurred it."""
         gap = None if frame.time is None or other.time is None else abs(other.time - frame.time)
@@ -66,7 +73,12 @@ class Parameters:
     readout: float = 0.0
 
     def dump(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        if (
+            self.restore.strength == 1
+        ):  # left out, so that runs from before there was one keep their names and keys
+            del told["restore"]["strength"]
+        return told
 
     @classmethod
     def load(cls, raw: Mapping[str, Any]) -> Parameters:
@@ -117,7 +129,7 @@ class Plan:
 
 
 def source_exposure(
-    source: Source, store: SourceStore, *, estimate: Estimate | None = None
+    source: Source, store: SourceStore | Reader, *, estimate: Estimate | None = None
 ) -> Exposure | None:
     """Exposure fraction from the job file, else from the frames' metadata, else from `estimate`; None without it.
 
@@ -162,7 +174,7 @@ def nominal_interval(infos: tuple[FrameInfo, ...]) -> float | None:
     return gaps[len(gaps) // 2] or None
 
 
-def frame_infos(store: SourceStore) -> tuple[FrameInfo, ...]:
+def frame_infos(store: SourceStore | Reader) -> tuple[FrameInfo, ...]:
     """The frames of a source as its reader described them."""
     return tuple(FrameInfo(f.name, f.time, f.exposure_time) for f in store.frames)
 
@@ -243,8 +255,9 @@ def _earlier(store: SequenceStore) -> Layout | None:
 def check_methods(job: JobConfig) -> RestoreSettings:
     """The settings of restoration. Raises ConfigError for a method that there isn't; needs no archive."""
     if job.motion.method not in motion.METHODS:
+        told, known = job.motion.method, sorted(motion.METHODS)
         raise ConfigError(
-            f"motion.method {job.motion.method!r} is unknown: use one of {sorted(motion.METHODS)}"
+            f"motion.method {told!r} is unknown{meant(told, known)}: use one of {', '.join(known)}"
         )
     settings = RestoreSettings(
         **{key: value for key, value in job.restore.model_dump().items() if value is not None}
@@ -256,8 +269,10 @@ def check_methods(job: JobConfig) -> RestoreSettings:
     return settings
 
 
-def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
-    """The units of one stage in order of time, keyed by what goes into them.
+def units(
+    plan: Plan, store: SequenceStore, stage: Stage, *, starts: Container[int] | None = None
+) -> Iterator[Unit]:
+    """The units of one stage in order of time, keyed by what goes into them; of `starts`, only those blocks of frames.
 
     The key digests the source's shards under the unit and its halo, the survey there, the parameters of this and
     the earlier stages, and the numerics class. So it is known without reading a pixel.
@@ -271,6 +286,8 @@ def units(plan: Plan, store: SequenceStore, stage: Stage) -> Iterator[Unit]:
     told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]
     frames = [asdict(info) for info in frame_infos(store.source)]
     for t0, t1 in blocks(count, plan.layout.frames):
+        if starts is not None and t0 not in starts:
+            continue
         first, last = max(0, t0 - spread), min(count, t1 + spread)
         for box in boxes(height, width, plan.layout.unit):
             inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from deblur.errors import ConfigError
+from deblur.errors import ConfigError, meant
 
 TOKEN = re.compile(
     r"""\s*(?:
@@ -125,7 +125,9 @@ class _Parser:
         if prefix == "meta" and KEY.fullmatch(key):
             return "json_extract(metadata, ?)", (f'$."{key}"',)
         known = ", ".join([*sorted(self._columns), "meta.KEY"])
-        raise ConfigError(f"--where: there is no column {name!r}: use one of {known}")
+        raise ConfigError(
+            f"--where: there is no column {name!r}{meant(name, self._columns)}: use one of {known}"
+        )
 
     def _value(self, name: str) -> Any:
         kind, token = self.kind, self._token

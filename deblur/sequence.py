@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from deblur import deconv, paths, quality
 from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.errors import ArrayError, ConfigError
+from deblur.labels import check_names, labelled
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.motion.rolling import check_readout, motion_per_interval
 from deblur.neighbours import BEND, Look, Neighbour, look, neighbour, vector
@@ -27,11 +28,20 @@ LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alon
 
 @dataclass(frozen=True, slots=True)
 class RestoreSettings:
-    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own."""
+    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own.
+
+    `strength`: what every weight is multiplied by, in [0, 1]; at 0 the source comes back bit for bit. Raises
+    ConfigError beyond.
+    """
 
     method: str = "variational"
     iterations: int | None = None
     regularisation: float | None = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}: it must be from 0 to 1")
 
     def solver(self) -> Solver:
         """The method with these settings. Raises ConfigError when it is unknown."""
@@ -122,7 +132,7 @@ def restore_window(
         frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
     )
     worst = max(records, key=lambda record: record.change)
-    return RestoredWindow(image, weight, reason, worst)
+    return RestoredWindow(image, weight * np.float32(settings.strength), reason, worst)
 
 
 def restore(
@@ -137,7 +147,8 @@ def restore(
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
-    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time.
+    `frames`: (t, y, x) or (t, c, y, x), unsigned integers or floats, in order of time; NumPy, or what becomes that
+    (dask), or has names to its axes (xarray), which the result then has too.
     `exposure_fraction`: exposure time × frame rate, in (0, 1]; estimated where it isn't given
     (`deblur.estimate_exposure_fraction`), and the result says how surely. `transfer`: "srgb", "linear" or "auto" (8-bit
     images as sRGB, everything else as linear). `method`: a name from `deblur.deconv.METHODS`;
@@ -161,6 +172,7 @@ def restore(
     >>> restore(np.stack([view, view]), exposure_fraction=0.5).weight.max()
     np.float32(0.0)
     """
+    check_names(frames)
     stack = _checked(frames)
     given = _checked_fraction(exposure_fraction)
     rows = stack.shape[2]
@@ -169,7 +181,7 @@ def restore(
     chosen.solver()
     light = resolve(stack.dtype, transfer=transfer, largest=float(stack.max()))
     if len(stack) == 1:
-        return _still(stack, light, np.shape(frames))
+        return _still(frames, stack, light, chosen.strength)
     exposure = given or estimate_exposure_fraction(
         stack[:STRETCH], transfer=transfer, motion_method=motion_method
     )
@@ -180,27 +192,10 @@ def restore(
     weight = np.zeros((len(stack), *stack.shape[2:]), np.float32)
     reason = np.zeros(weight.shape, np.uint8)
     records = []
-    for t, codes in enumerate(stack):
-        beside = []
-        if found.linked[t]:
-            frame = decode(stack[t + 1], light)
-            shakes = found.shake[t], found.shake[t + 1]
-            beside.append(neighbour(frame, forward[t], backward[t + 1], fraction, *shakes))
-        if t > 0 and found.linked[t - 1]:
-            frame = decode(stack[t - 1], light)
-            shakes = found.shake[t], found.shake[t - 1]
-            beside.append(neighbour(frame, backward[t], forward[t - 1], -fraction, *shakes))
-        window = restore_window(
-            decode(codes, light),
-            tuple(beside),
-            noise=float(found.noise[t]),
-            settings=chosen,
-            bend=vector(found.shake[t, BEND]),
-            unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
-            row_time=row_time,
-        )
+    for t in range(len(stack)):
+        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time)
         weight[t], reason[t] = stored_weight(window.weight), window.reason
-        out[t] = merge(codes, window.image, weight[t], light)
+        out[t] = merge(stack[t], window.image, weight[t], light)
         records.append(window.iterations)
     motion = np.stack([
         motion_per_interval(there, readout=readout, rows=rows)
@@ -209,35 +204,99 @@ def restore(
         for there, back, linked in zip(forward, backward, found.linked, strict=True)
     ])  # fmt: skip
     return Restoration(
-        out.reshape(np.shape(frames)),
-        weight,
-        reason,
+        labelled(out.reshape(np.shape(frames)), frames),
+        labelled(weight, frames),
+        labelled(reason, frames),
         motion,
         fraction,
         found.noise,
         tuple(records),
         exposure_uncertainty=exposure.uncertainty,
+        source=frames,
+        transfer=light.transfer,
     )
 
 
-def restored_still(codes: NDArray[Any], light: Light) -> tuple[NDArray[Any], RestoredStill]:
+def restored_frame(
+    frames: NDArray[Any],
+    index: int,
+    *,
+    light: Light,
+    exposure: Estimate,
+    motion_method: str,
+    settings: RestoreSettings,
+    readout: float = 0.0,
+) -> tuple[NDArray[Any], RestoredWindow]:
+    """One frame of a short stack, restored and merged as `restore` would: for a look before all is computed.
+
+    `frames`: (t, c, y, x), frame `index` and a few on either side of it, which tell how the camera moved. Returns its
+    codes (c, y, x) and what was made of it. Raises as `restore` does.
+    """
+    row_time = check_readout(readout) / frames.shape[2]
+    found = survey(frames, light=light, motion_method=motion_method, fraction=exposure.value)
+    near = np.abs(np.arange(len(frames)) - index + 0.5) < 1  # the pairs that this frame is one of
+    motion = _motion(frames, replace(found, linked=found.linked & near), light, motion_method)
+    window = _restored(frames, index, found, motion, light, exposure, settings, row_time)
+    window = replace(window, weight=stored_weight(window.weight))
+    return merge(frames[index], window.image, window.weight, light), window
+
+
+def _restored(
+    stack: NDArray[Any],
+    t: int,
+    found: Survey,
+    motion: tuple[Float, Float],
+    light: Light,
+    exposure: Estimate,
+    settings: RestoreSettings,
+    row_time: float,
+) -> RestoredWindow:
+    """Frame `t` of a stack, as one window. `motion`: to the next and to the previous frames."""
+    forward, backward = motion
+    fraction, beside = exposure.value, []
+    if found.linked[t]:
+        frame = decode(stack[t + 1], light)
+        beside.append(
+            neighbour(frame, forward[t], backward[t + 1], fraction, found.shake[t], found.shake[t + 1])
+        )
+    if t > 0 and found.linked[t - 1]:
+        frame = decode(stack[t - 1], light)
+        beside.append(
+            neighbour(frame, backward[t], forward[t - 1], -fraction, found.shake[t], found.shake[t - 1])
+        )
+    return restore_window(
+        decode(stack[t], light),
+        tuple(beside),
+        noise=float(found.noise[t]),
+        settings=settings,
+        bend=vector(found.shake[t, BEND]),
+        unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
+        row_time=row_time,
+    )
+
+
+def restored_still(
+    codes: NDArray[Any], light: Light, *, strength: float = 1.0
+) -> tuple[NDArray[Any], RestoredStill]:
     """One frame alone, (c, y, x) codes, restored and merged; the weights are those that it was merged with."""
     found = restore_still(decode(codes, light))
-    found = replace(found, weight=stored_weight(found.weight))
+    found = replace(found, weight=stored_weight(found.weight * np.float32(strength)))
     return merge(codes, found.image, found.weight, light), found
 
 
-def _still(stack: NDArray[Any], light: Light, shape: tuple[int, ...]) -> Restoration:
-    image, found = restored_still(stack[0], light)
+def _still(frames: NDArray[Any], stack: NDArray[Any], light: Light, strength: float) -> Restoration:
+    image, found = restored_still(stack[0], light, strength=strength)
     return Restoration(
-        image.reshape(shape),
-        found.weight[None],
-        found.reason[None],
+        labelled(image.reshape(np.shape(frames)), frames),
+        labelled(found.weight[None], frames),
+        labelled(found.reason[None], frames),
         np.zeros((1, 2, *found.weight.shape), np.float32),
         float("nan"),
         np.array([found.noise], np.float32),
         (found.iterations,),
         psf=found.psf,
+        source=frames,
+        transfer=light.transfer,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +17,12 @@ from typing import Any
 from deblur import job as work
 from deblur.config import JobConfig, Source
 from deblur.errors import ConfigError, DeblurError, PlanError
+from deblur.foretell import Outlook, is_long, outlook
 from deblur.ingest import Progress
 from deblur.io import open_source
 from deblur.io.export import export_frames
+from deblur.io.sound import check_sound
+from deblur.judge import summarise
 from deblur.light import resolve
 from deblur.outcome import Outcome
 from deblur.report.compose import write_report
@@ -29,19 +32,34 @@ from deblur.store import Archive, SequenceStore
 from deblur.upkeep import export_run
 
 KINDS = (".tif", ".npy", ".mp4", ".mkv", ".zarr")
+VIDEO = (".mp4", ".mkv")
 STILL_KINDS = (".png", ".tif", ".npy")
 
 
-def restore_file(job: JobConfig, output: Path, *, report: Path | None, progress: Progress) -> list[Outcome]:
+def restore_file(
+    job: JobConfig, output: Path, *, report: Path | None, progress: Progress, say: Callable[[str], None]
+) -> list[Outcome]:
     """Restore the one source of `job` into `output`; several planes of a stack go into a folder, one each.
 
-    Raises ConfigError when the output exists or is of no known kind, and what the stages raise.
+    `say`: told in a line what is taken as the exposure of each sequence, and at the end what came of it. Raises
+    ConfigError when the output exists, is of no known kind or can't hold the source's audio, and what the stages raise.
     """
-    _check_output(output)
-    scratch = output.parent / f".{output.name}.deblur"
+    check_output(output)
+    clip = Path(job.sources[0].path)
+    if output.suffix.lower() in VIDEO and clip.is_file():
+        check_sound(clip, output)
+    scratch = scratch_of(output)
     own = job.model_copy(update={"archive": str(scratch)})
     with _gone_when_refused(scratch):
-        outcomes = work.run(own, progress=progress)
+        planned = work.plan(own, work.ingest(own, progress=progress), progress=progress)
+        for outcome in planned:
+            if isinstance(outcome.error, ConfigError | PlanError):
+                raise outcome.error
+            if outcome.plan is not None:
+                say(
+                    f"{outcome.plan.sequence}: exposure fraction {outcome.plan.parameters.exposure.describe()}"
+                )
+        outcomes = work.publish(own, work.verify(own, work.compute(own, planned, progress=progress)))
         for error in (outcome.error for outcome in outcomes):
             if isinstance(error, ConfigError | PlanError):
                 raise error
@@ -52,34 +70,50 @@ def restore_file(job: JobConfig, output: Path, *, report: Path | None, progress:
             if report is not None:
                 several = len(outcomes) > 1
                 write_report(_beside(report, store.id) if several else report, store, str(store.current()))
-            _deliver(store, scratch, output if len(outcomes) == 1 else output / outcome.sequence.id, progress)
+            place = output if len(outcomes) == 1 else output / outcome.sequence.id
+            weight = summarise(store.run(str(store.current()))).weight
+            _deliver(store, scratch, place, progress)
+            took = f"{len(store.source.frames)} frames in {outcome.seconds:.0f} s"
+            say(f"{place}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
         shutil.rmtree(scratch)
     return outcomes
 
 
-def is_still(source: Source) -> bool:
-    """Whether a source is one frame alone. Raises ReadError where nothing can be read."""
+def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
+    """Whether the source is one frame alone, and what restoring it takes where that is long.
+
+    Raises ReadError where nothing can be read.
+    """
+    source = job.sources[0]
     with ExitStack() as stack:
         readers = [stack.enter_context(reader) for reader in open_source(source.path, order=source.order)]
-        return len(readers) == 1 and len(readers[0].frames) == 1
+        if len(readers) == 1 and len(readers[0].frames) == 1:
+            return True, None
+        return False, outlook(job, readers, output.parent) if is_long(readers) else None
 
 
-def restore_picture(source: Source, output: Path) -> dict[str, Any]:
+def scratch_of(output: Path) -> Path:
+    """The hidden archive that an interrupted run leaves beside its output."""
+    return output.parent / f".{output.name}.deblur"
+
+
+def restore_picture(source: Source, output: Path, *, strength: float = 1.0) -> dict[str, Any]:
     """Restore the one frame of `source`, blindly, into `output`; what is told of it, with a `line` for people.
 
     Raises ConfigError when the output exists or is of no kind that holds a still.
     """
-    _check_output(output, pictures=True)
+    check_output(output, pictures=True)
     (reader,) = open_source(source.path, order=source.order)
     with reader:
         header, info, codes = reader.header, reader.frames[0], reader.read(0)
     transfer = source.transfer if source.transfer != "auto" else header.transfer or "auto"
     light = resolve(header.dtype, transfer=transfer, largest=float(codes.max()), bits=header.bits)
-    image, found = restored_still(codes, light)
+    image, found = restored_still(codes, light, strength=strength)
     name = Path(info.name).stem
     if output.suffix.lower() == ".png":
         with TemporaryDirectory(dir=_made(output.parent), prefix=".deblur-") as folder:
-            export_frames([image], Path(folder) / "still", header=header, names=[name])
+            still, beside = Path(folder) / "still", Path(source.path).parent
+            export_frames([image], still, header=header, names=[info.name], original=beside)
             (written,) = (Path(folder) / "still").iterdir()
             if written.suffix != ".png":
                 raise ConfigError(
@@ -103,7 +137,8 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _check_output(output: Path, *, pictures: bool = False) -> None:
+def check_output(output: Path, *, pictures: bool = False) -> None:
+    """Raise ConfigError for an output that exists or is of no known kind; `pictures`: of one that holds a still."""
     if output.exists():
         raise ConfigError(f"{output} exists already: name another output or remove it")
     kinds = STILL_KINDS if pictures else KINDS

@@ -12,7 +12,6 @@ import socket
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,7 +132,7 @@ def facts_of(draft: Draft, t0: int, t1: int) -> NDArray[Any]:
 
 @lru_cache(maxsize=4)
 def _work(archive: str, sequence: str, draft: str) -> _Work:
-    store = Archive.open(Path(archive)).sequence(sequence)
+    store = Archive.open(archive).sequence(sequence)
     opened = store.opened_draft(draft)
     told = opened.told
     require_class(told["numerics"], f"the survey of {sequence}")

@@ -25,6 +25,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 [restore]
 # method = "richardson_lucy"
 # iterations = 30
+# strength = 1.0                # below 1 holds back: each pixel so much nearer to its source
 
 [tiling]                        # chosen for each sequence, so that little is read or computed twice; `deblur plan` says
 # window = 1024                 # px; the only one of these that decides a bit of the result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,9 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from deblur.catalog import RunRow, SequenceRow
+from deblur.foretell import Outlook
 from deblur.ingest import Progress as Report
 from deblur.outcome import Outcome
 from deblur.plan import Plan
+from deblur.preview import Preview
+from deblur.sample import Sample
 from deblur.versions import Difference
 
 
@@ -96,6 +101,60 @@ def _plan_row(outcome: Outcome, plan: Plan) -> dict[str, str]:
         "time": duration(outcome.projected_seconds),
         "disk": size(cost.output_bytes),
     }
+
+
+def outlook_line(told: Outlook) -> str:
+    """What a source that isn't ingested yet will take."""
+    cores = f"{told.workers} core{'s' * (told.workers > 1)}"
+    need = f"{size(told.disk)} of disk ({size(told.free)} free{', perhaps too little' * (told.free < told.disk)})"
+    return f"{told.frames} frames of {told.width}×{told.height}: about {duration(told.seconds)} on {cores}, {need}"
+
+
+def preview_lines(told: Preview) -> Iterator[str]:
+    """What a preview showed, and how to go on."""
+    yield f"exposure fraction {told.exposure.describe()}"
+    for look in told.looks:
+        yield f"{look.name}: restored in {look.weight:.0%} of it"
+    yield f"before and after: {told.picture}"
+    yield f"the same command without --preview restores all of it: {outlook_line(told.outlook)}"
+
+
+def plan_words(outcomes: Sequence[Outcome], archive: str) -> Iterator[str]:
+    """What is left to do, in a sentence: how long, how much memory, how much disk."""
+    plans = [outcome.plan for outcome in outcomes if outcome.plan is not None and outcome.missing]
+    if not plans:
+        yield "nothing is left to compute"
+        return
+    missing = sum(outcome.missing for outcome in outcomes)
+    seconds = sum(outcome.projected_seconds for outcome in outcomes)
+    disk, memory = sum(plan.cost.output_bytes for plan in plans), max(plan.cost.memory for plan in plans)
+    count = f"{missing} unit{'s' * (missing > 1)} of {len(plans)} sequence{'s' * (len(plans) > 1)}"
+    place = Path(archive)
+    free = f", {size(shutil.disk_usage(place).free)} are free" if place.is_dir() else ""
+    yield (
+        f"{count} to compute: about {duration(seconds)}, {size(memory)} of memory a worker, "
+        f"at most {size(disk)} of disk{free}"
+    )
+
+
+def sample_lines(
+    found: Sequence[Sample], outcomes: Sequence[Outcome], job: Path, archive: str
+) -> Iterator[str]:
+    """Where to look, and what the rest will take."""
+    for part in found:
+        if not part.faults:
+            yield f"{part.sequence}: {len(part.frames)} frames computed; open {part.report}"
+    yield from plan_words(outcomes, archive)
+    yield f"`deblur run {job}` computes the rest"
+
+
+def demo_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the demo gained, frame by frame."""
+    for row in results.get("frames", ()):
+        yield f"{row['frame']}  {row['psnr_before']:.2f} dB → {row['psnr_after']:.2f} dB  ({row['gain']:+.2f})"
+    if results:
+        yield f"mean gain {results['mean_gain']:+.2f} dB (PSNR against the known truth)"
+        yield f"open {results['report']}"
 
 
 def status_table(rows: Sequence[dict[str, Any]]) -> None:

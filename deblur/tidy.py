@@ -7,7 +7,7 @@ from typing import Any
 from dask.utils import key_split
 from distributed import SchedulerPlugin
 
-EVERY = 1000  # submissions
+EVERY = 1000  # tasks
 
 
 class Tidy(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped here
@@ -22,11 +22,12 @@ class Tidy(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped her
     def __init__(self) -> None:
         self._seen = 0
 
-    def update_graph(self, scheduler: Any, **_: Any) -> None:
+    def update_graph(self, scheduler: Any, *, keys: Any, **_: Any) -> None:
         """Called by the scheduler at every submission."""
-        self._seen += 1
-        if self._seen % EVERY:
+        self._seen += len(keys)
+        if self._seen < EVERY:
             return
+        self._seen = 0
         key_split.cache_clear()
         spans = scheduler.extensions.get("spans")
         for span in spans.spans.values() if spans else ():

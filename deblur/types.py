@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class Restoration:
     `noise`: (t,) float32, standard deviation as a fraction of full range. `iterations`: one record a frame.
     `exposure_fraction`: nan for a still. `exposure_uncertainty`: standard, of an estimated one; 0 where it was
     given. `psf`: (k, k), what a still was restored with, found from itself; None for frames with neighbours.
+    `source`: the frames as they were given, not copied; `transfer`: how their codes were taken. Arrays with names to
+    their axes (xarray's) give `frames`, `weight` and `reason` with the same coordinates.
     """
 
     frames: NDArray[Any]
@@ -81,6 +84,12 @@ class Restoration:
     iterations: tuple[Iterations, ...]
     exposure_uncertainty: float = 0.0
     psf: Float | None = None
+    source: Any = field(default=None, repr=False)
+    transfer: str = "auto"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show. By name, since drawing lies above the maths."""
+        return str(import_module("deblur.notebook").restoration_html(self))
 
 
 @dataclass(frozen=True, slots=True)

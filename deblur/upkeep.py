@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from deblur.catalog import Catalog, RunRow, SequenceRow
-from deblur.errors import StoreError
+from deblur.errors import DeblurError, StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
+from deblur.io import images
 from deblur.io.export import export_frames
+from deblur.io.images import root_of
 from deblur.pace import Pace, at_work, pace
 from deblur.place import Place
 from deblur.segments import in_order, own_frames, segments
@@ -96,8 +98,21 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
         header=store.source.header,
         names=[frame.name for frame in frames],
         times=[frame.time for frame in frames],
+        original=_original(store) if len(chain) > 1 or len(order) == len(store.source.frames) else None,
     )
     return len(frames)
+
+
+def _original(store: SequenceStore) -> Path | None:
+    """The clip or folder that a sequence was read from, if it is still there: what frames don't hold is taken from it."""
+    header = store.source.header
+    told = str(_told(store).get("source", {}).get("path", ""))
+    if str(header.metadata.get("format", "")).startswith("video"):
+        return Path(told) if Path(told).is_file() else None
+    try:
+        return root_of(told) if told and images.matches(told) else None
+    except DeblurError:
+        return None
 
 
 def _told(store: SequenceStore) -> dict[str, Any]:

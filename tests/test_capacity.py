@@ -142,7 +142,10 @@ def gated(task: Task) -> dict[str, Any]:
     return fine(task)
 
 
-def test_what_is_new_goes_ahead_of_what_is_done_again_on_a_shared_scheduler(cluster: LocalCluster) -> None:
+def test_what_is_new_goes_ahead_of_what_is_done_again_on_a_shared_scheduler(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "FEWEST", 8)  # all of both jobs at once
     for event in (GATE, BEGUN):
         event.clear()
     ORDER.clear()

@@ -99,6 +99,8 @@ def test_ingest_then_plan_then_status(deblur: Command, tmp_path: Path) -> None:
     assert table.code == 0
     assert f"{WIDTH}×{HEIGHT}" in table.out
     assert all(word in table.out for word in ("frames", "halo", "units", "memory", "time", "MiB"))
+    assert "8 units of 1 sequence to compute: about " in table.out.splitlines()[-1]
+    assert "are free" in table.out
     (planned,) = json.loads(deblur("plan", job, "--json").out)
     assert planned["missing"] == planned["cost"]["units"] == 2 * 2 * 2
     assert planned["faults"] == []
@@ -219,6 +221,8 @@ def test_export_gives_back_the_very_pixels(
     )  # FFV1 may be RGB
     if name == "out":
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == [f"{k:04d}.png" for k in range(COUNT)]
+    as_json = deblur("export", finished / "archive", "frames", tmp_path / f"again{name}", "--json")
+    assert json.loads(as_json.out) == {"frames": COUNT, "output": str(tmp_path / f"again{name}")}
     again = deblur("export", finished / "archive", "frames", tmp_path / name)
     assert again.code == 2
     assert "exists already" in again.faults[0]
@@ -237,7 +241,9 @@ def test_restore_folder_to_folder(deblur: Command, finished: Path, tmp_path: Pat
     out = tmp_path / "sharp"
     said = deblur("restore", finished / "frames", out, "-e", "0.75", "--workers", "1", *SMALL)
     assert said.code == 0, said.err
-    assert "published" in said.out
+    exposure, done = said.out.splitlines()
+    assert exposure == "frames: exposure fraction 0.75, as given"
+    assert done.startswith(f"{out}: {COUNT} frames in ")
     assert said.faults == []
     store = Archive.open(finished / "archive").sequence("frames")
     assert np.array_equal(
@@ -277,11 +283,45 @@ def test_restore_to_zarr_is_the_run_itself(deblur: Command, finished: Path, tmp_
     assert shots(out).shape == (COUNT, 1, HEIGHT, WIDTH)
 
 
+def test_no_strength_gives_back_the_source_and_some_gives_some(
+    deblur: Command, finished: Path, tmp_path: Path
+) -> None:
+    whole = shots(finished / "frames").astype(int)
+    changed = []
+    for strength in ("0", "0.5", "1"):
+        out = tmp_path / f"sharp{strength[-1]}.npy"
+        asked = ["-e", "0.75", "--strength", strength, "--workers", "1", "--json", *SMALL]
+        (told,) = json.loads(deblur("restore", finished / "frames", out, *asked).out)
+        assert told["parameters"]["restore"].get("strength", 1.0) == float(strength)
+        changed.append(np.abs(shots(out) - whole).mean())
+    assert changed[0] == 0
+    assert 0.4 < changed[1] / changed[2] < 0.6
+
+
+def test_preview_shows_frames_and_leaves_the_rest_undone(
+    deblur: Command, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sharp"
+    said = deblur("restore", finished / "frames", out, "-e", "0.75", "--preview", "2", "--workers", "1")
+    assert (said.code, said.faults) == (0, [])
+    assert "exposure fraction 0.75, as given" in said.out
+    assert "without --preview" in said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["sharp-preview.png"]
+    told = json.loads(
+        deblur("restore", finished / "frames", out, "-e", "0.75", "--preview", "2", "--json").out
+    )
+    assert [look["name"] for look in told["looks"]] == ["0001.png", "0003.png"]
+    assert all(0 < look["weight"] <= 1 for look in told["looks"])
+
+
 @pytest.mark.parametrize(
     ("output", "options", "fault"),
     [
-        ("out", ["-e", "1.5"], "exposure_fraction"),
-        ("out", ["-e", "-1"], "exposure_fraction"),
+        ("out", ["-e", "0.5", "--strength", "2"], "deblur: --strength: "),
+        ("out", ["-e", "0.5", "--preview", "-1"], "--preview -1"),
+        ("out", ["-e", "1.5"], "deblur: --exposure-fraction: "),
+        ("out", ["-e", "-1"], "deblur: --exposure-fraction: "),
+        ("out", ["--workers", "0"], "deblur: --workers: "),
         ("out", ["-e", "0.5", "--set", "restore.nonsense=1"], "restore.nonsense: no such setting"),
         ("out", ["-e", "0.5", "--set", "restore.iterations"], "write it as KEY=VALUE"),
         ("out", ["-e", "0.5", "--set", "restore.method=magic"], "restore.method"),
@@ -326,4 +366,7 @@ def test_a_full_disk_is_one_line(deblur: Command, finished: Path, monkeypatch: p
 
     monkeypatch.setattr(work, "plan", full)
     said = deblur("plan", finished / "job.toml")
-    assert (said.code, said.faults) == (1, ["deblur: archive/x: No space left on device"])
+    assert (said.code, said.faults) == (
+        1,
+        ["deblur: archive/x: No space left on device: free some space; the same command then goes on"],
+    )

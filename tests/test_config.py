@@ -80,7 +80,8 @@ def test_every_setting_changes_the_digest() -> None:
     job = parse_job(MINIMAL)
     other = {
         "archive": "b", "sources": [{"path": "y"}], "motion.method": "other", "restore.method": "wiener",
-        "restore.iterations": 3, "restore.regularisation": 0.5, "tiling.window": 512, "tiling.chunk": 128,
+        "restore.iterations": 3, "restore.regularisation": 0.5, "restore.strength": 0.5,
+        "tiling.window": 512, "tiling.chunk": 128,
         "tiling.shard": 512, "tiling.unit": 4096, "tiling.frames": 3, "outputs": ["gradients"], "limits.memory": 10**9,
         "limits.broken": 0.5, "cluster.kind": "serial", "cluster.workers": 3, "watch": [{"path": "z"}],
         "publish.by": "person", "publish.quality": 0.5, "publish.drop": 0.5, "hooks.command": ["x"],

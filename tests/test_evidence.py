@@ -127,7 +127,7 @@ def test_a_repair_by_a_jobs_profile(
         asked.append(need)
         yield None
 
-    monkeypatch.setattr("deblur.night.connect", connected)
+    monkeypatch.setattr("deblur.crew.connect", connected)
     for path in (run.path / "zarr.json", run.path / "motion/forward/c/0/0/0/0", run.path / "0/c/1/0/0/0"):
         path.unlink()
     said = command(capsys)("verify", place, "--repair", "--job", finished / "job.toml")

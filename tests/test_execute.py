@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ import pytest
 
 from deblur.clusters import connect
 from deblur.config import Cluster
-from deblur.errors import BusyStoreError, ConfigError, DeblurError, StoreError
-from deblur.execute import ATTEMPTS, IN_FLIGHT, run_tasks
+from deblur.errors import ConfigError, DeblurError, StoreError
+from deblur.execute import ATTEMPTS, FEWEST, MOST, run_tasks
 from deblur.plan import Unit
 from deblur.tiling import Box
 from deblur.unit import Task
@@ -37,7 +37,7 @@ TRIED: list[int] = []  # of this module, because Dask pickles functions: a closu
 def flaky(task: Task) -> dict[str, Any]:
     TRIED.append(task.unit.t0)
     if len(TRIED) < ATTEMPTS:
-        raise OSError("busy") if len(TRIED) == 1 else BusyStoreError("throttled")
+        raise OSError("busy")
     return fine(task)
 
 
@@ -109,18 +109,23 @@ def test_a_failure_is_tried_again_but_a_known_error_is_not(client: Client | None
     assert len(TRIED) == 1
 
 
-def test_few_are_in_flight(threads: Client) -> None:
+def long(task: Task) -> dict[str, Any]:
+    return fine(task) | {"seconds": 60.0}
+
+
+@pytest.mark.parametrize(("work", "most"), [(fine, MOST), (long, FEWEST)])
+def test_few_are_in_flight(threads: Client, work: Callable[[Task], dict[str, Any]], most: int) -> None:
     drawn: list[int] = []
     finished: list[int] = []
 
     def stream() -> Iterator[Task]:
-        for task in tasks(40):
+        for task in tasks(300):
             drawn.append(task.unit.t0)
-            assert len(drawn) - len(finished) <= 2 * IN_FLIGHT
+            assert len(drawn) - len(finished) <= 2 * most
             yield task
 
-    run_tasks(stream(), client=threads, done=lambda task, record: finished.append(task.unit.t0), work=fine)
-    assert len(finished) == 40
+    run_tasks(stream(), client=threads, done=lambda task, record: finished.append(task.unit.t0), work=work)
+    assert len(finished) == 300
 
 
 def test_an_unreachable_scheduler_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +172,7 @@ def test_a_worker_that_falls_silent_is_given_up_and_its_units_run_elsewhere(tmp_
             client=client,
             done=lambda task, record: seen.append(task.unit.t0),
             work=third_freezes_once,
+            need=2**29,
         )
     assert failures == []
     assert sorted(seen) == list(range(12))
@@ -177,7 +183,11 @@ def test_a_task_that_kills_its_worker_is_quarantined() -> None:
     seen: list[int] = []
     with connect(Cluster(kind="local", workers=2), memory=2**30) as client:
         failures = run_tasks(
-            tasks(8), client=client, done=lambda task, record: seen.append(task.unit.t0), work=third_kills
+            tasks(8),
+            client=client,
+            done=lambda task, record: seen.append(task.unit.t0),
+            work=third_kills,
+            need=2**29,
         )
     assert [failure.task.unit.t0 for failure in failures] == [3]
     assert "KilledWorker" in str(failures[0])

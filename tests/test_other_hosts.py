@@ -36,7 +36,7 @@ ELSEWHERE = """
             sys.stdin.read()  # until it is killed
         seen.append(task)
         return real(task)
-    work.run_tasks = lambda tasks, client, done: run(tasks, client=client, done=done, work=slow)
+    work.run_tasks = lambda tasks, **told: run(tasks, **told, work=slow)
     job = load_job(Path(sys.argv[1]))
     with night.recorded(Path(job.archive), flow_run="there"):
         night.work_on(job, night.find(job).todo)

@@ -11,10 +11,12 @@ import pytest
 from deblur import job as work
 from deblur.commands.status import page
 from deblur.config import load_job
+from deblur.ingest import say
 from deblur.pace import Totals, at_work, pace, stage_totals
 from deblur.plan import STAGES
 from deblur.store import Archive, SequenceStore
 from deblur.store.owner import Owner
+from deblur.terminal import progress_bars
 from deblur.upkeep import status
 from tests.small import write_frames, write_job
 
@@ -111,3 +113,9 @@ def test_a_finished_run_has_what_each_stage_took_in_its_records(
         assert found[stage].read_bytes > found[stage].written_bytes > 0
     assert '"provenance/stages.json"' in (run.path / "ro-crate-metadata.json").read_text()
     assert replace(found["motion"], units=0) != found["motion"]
+
+
+def test_a_line_without_a_count_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as progress:
+        say(progress, "Dask dashboard: http://127.0.0.1:1/status", "")
+    assert capsys.readouterr().err == "Dask dashboard: http://127.0.0.1:1/status\n"

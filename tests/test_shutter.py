@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deblur import shutter
 from deblur.errors import ArrayError
 from deblur.shutter import estimate_exposure_fraction
 from tests.conftest import pan
@@ -34,3 +35,12 @@ def test_noise_does_not_choose_the_frames_that_tell() -> None:
     noisy = np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
     found = estimate_exposure_fraction(noisy, transfer="linear")
     assert abs(found.value - 0.75) < max(0.1, 2 * found.uncertainty)
+
+
+def test_the_middle_of_a_large_frame_tells_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = pan(4, 240, 320, step=12, fraction=0.75)
+    whole = estimate_exposure_fraction(frames, transfer="linear")
+    monkeypatch.setattr(shutter, "LARGEST_SIDE", 160)
+    middle = estimate_exposure_fraction(frames, transfer="linear")
+    assert middle != whole
+    assert abs(middle.value - 0.75) < 0.1

@@ -43,14 +43,15 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value))
 
 
-def print_plans(outcomes: list[Outcome], as_json: bool) -> None:
+def print_plans(outcomes: list[Outcome], as_json: bool, archive: str) -> None:
     """What runs would take, then leave."""
-    from deblur.terminal import plan_table
+    from deblur.terminal import plan_table, plan_words
 
     if as_json:
         print_json([outcome.dump() for outcome in outcomes])
     else:
         plan_table(outcomes)
+        typer.echo("\n".join(plan_words(outcomes, archive)))
     leave_with(outcomes)
 
 

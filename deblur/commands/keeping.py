@@ -43,7 +43,7 @@ def reprocess(
     ids = work.chosen(config, tuple(sequence or ()), where=where)
     if dry_run:
         plans = work.plan(config, work.published(config, ids), action="reprocess", check=True)
-        print_plans(plans, as_json)
+        print_plans(plans, as_json, config.archive)
         return
     from flows.attended import attended
 
@@ -123,11 +123,15 @@ def export(
         str | None,
         typer.Option(help="A run's id; default: the published one, and those of all its segments."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a run's frames as ordinary files, under their original names; a source that grew comes in one piece."""
     from deblur.terminal import progress_bars
     from deblur.upkeep import export_run
 
-    with progress_bars() as progress:
+    with progress_bars(quiet=as_json) as progress:
         count = export_run(archive, sequence, output, run=run, progress=progress)
-    typer.echo(f"{count} frames written to {output}")
+    if as_json:
+        print_json({"frames": count, "output": str(output)})
+    else:
+        typer.echo(f"{count} frames written to {output}")

@@ -13,7 +13,7 @@ from deblur.deconv.richardson_lucy import RichardsonLucy
 from deblur.deconv.sparse import Sparse
 from deblur.deconv.variational import Variational
 from deblur.deconv.wiener import Wiener
-from deblur.errors import ArrayError, ConfigError
+from deblur.errors import ArrayError, ConfigError, meant
 from deblur.types import Float
 
 METHODS: dict[str, Solver | Sparse | Wiener] = {
@@ -30,7 +30,9 @@ ALONG_PATHS = tuple(name for name, method in METHODS.items() if not isinstance(m
 def solver(method: str, *, iterations: int | None = None, regularisation: float | None = None) -> Solver:
     """The iterative method of that name with these settings. Raises ConfigError for a wrong one."""
     if method not in METHODS:
-        raise ConfigError(f"method {method!r} is unknown: use one of {', '.join(METHODS)}")
+        raise ConfigError(
+            f"method {method!r} is unknown{meant(method, METHODS)}: use one of {', '.join(METHODS)}"
+        )
     found = METHODS[method]
     if isinstance(found, Sparse | Wiener):
         raise ConfigError(

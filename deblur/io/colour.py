@@ -11,14 +11,12 @@ JPEG does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-from deblur.types import Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +76,24 @@ def expand(codes: NDArray[Any], coding: Coding) -> NDArray[Any]:
     return np.asarray(np.clip(np.rint(value), 0, top).astype(dtype))
 
 
-def from_rgb(image: Bytes, *, subsample: int) -> tuple[Bytes, Bytes, Bytes]:
-    """(3, y, x) uint8 RGB to BT.709 limited-range planes, chroma averaged over 2x2 when `subsample` is 2."""
-    red, green, blue = (plane.astype(np.float32) / 255 for plane in image)
+def from_rgb(image: NDArray[Any], *, subsample: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """(3, y, x) RGB to BT.709 limited-range planes, chroma averaged over 2x2 when `subsample` is 2.
+
+    uint8 gives 8-bit codes, uint16 over its full range 10-bit ones.
+    """
+    bits = 8 if image.dtype == np.uint8 else 10
+    coding = replace(BT709, bits=bits)
+    top, middle = float(np.iinfo(image.dtype).max), 1 << (bits - 1)
+    red, green, blue = (plane.astype(np.float32) / np.float32(top) for plane in image)
     kr, kb = BT709.kr, BT709.kb
     luma = kr * red + (1 - kr - kb) * green + kb * blue
     differences = (blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)
     chroma = [_sited(plane) if subsample == 2 else plane for plane in differences]
-    coded = [np.rint(16 + 219 * luma), *(np.rint(128 + 224 * plane) for plane in chroma)]
-    y, cb, cr = (np.clip(plane, 0, 255).astype(np.uint8) for plane in coded)
+    coded = [
+        np.rint(coding.black + coding.luma_span * luma),
+        *(np.rint(middle + coding.chroma_span * plane) for plane in chroma),
+    ]
+    y, cb, cr = (np.clip(plane, 0, (1 << bits) - 1).astype(image.dtype) for plane in coded)
     return y, cb, cr
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, ConfigError
+from deblur.io.exif import exif_of, with_exif
 from deblur.io.exportvideo import write_video
 from deblur.io.reader import describe
+from deblur.turn import orientation_of, upright
 from deblur.types import SequenceHeader
 
 Frames = Iterable[NDArray[Any]]
@@ -32,14 +35,17 @@ def export_frames(
     header: SequenceHeader,
     names: Sequence[str],
     times: Sequence[float | None] | None = None,
+    original: Path | None = None,
 ) -> Path:
     """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
 
     No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame,
-    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, only
-    for 8 bits. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
+    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, or HEVC
+    for 10-bit clips. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
     `header.metadata` says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its
-    time. `names` sets the number of frames.
+    time. `original`: the clip or the folder that the frames came from: audio and notes, or the EXIF of each
+    picture, are given on. `names` sets the number of frames. Pictures and video are turned upright
+    (`deblur.turn`); .npy keeps rows and columns.
 
     Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
     can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.
@@ -53,15 +59,15 @@ def export_frames(
     """
     destination = Path(destination)
     suffix = destination.suffix.lower()
-    write: Callable[[Iterator[NDArray[Any]], Path], None]
+    write: Callable[..., None]
     if suffix in (".tif", ".tiff"):
-        write = partial(_write_tiff, header=header, count=len(names))
+        write = partial(_write_tiff, count=len(names))
     elif suffix == ".npy":
-        write = partial(_write_npy, header=header, count=len(names))
+        write = partial(_write_npy, count=len(names))
     elif suffix in (".mp4", ".mkv"):
-        write = partial(write_video, header=header, times=times)
+        write = partial(write_video, times=times, original=original)
     elif suffix == "" or re.fullmatch(r"\.[0-9]+", suffix):  # "run 2.5" is a folder's name
-        write = partial(_write_folder, header=header, names=names)
+        write = partial(_write_folder, names=names, original=original)
     else:
         raise ConfigError(f"{destination} ends in {suffix}: use a folder, .tif, .npy, .mp4 or .mkv")
     if os.path.lexists(destination):
@@ -70,14 +76,21 @@ def export_frames(
         raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
     destination.parent.mkdir(parents=True, exist_ok=True)
     staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
+    turn = 1 if suffix == ".npy" else orientation_of(header)
+    shown = (upright(frame, turn) if turn > 1 else frame for frame in _checked(frames, header, len(names)))
     try:
-        write(_checked(frames, header, len(names)), staged)
+        write(shown, staged, header=_upright_header(header, turn))
         _sync(staged)
         os.rename(staged, destination)
     except BaseException:
         _discard(staged)
         raise
     return destination
+
+
+def _upright_header(header: SequenceHeader, orientation: int) -> SequenceHeader:
+    count, height, width = header.shape
+    return replace(header, shape=(count, width, height) if orientation > 4 else header.shape)
 
 
 def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDArray[Any]]:
@@ -98,16 +111,23 @@ def _checked(frames: Frames, header: SequenceHeader, count: int) -> Iterator[NDA
 
 
 def _write_folder(
-    frames: Iterator[NDArray[Any]], folder: Path, *, header: SequenceHeader, names: Sequence[str]
+    frames: Iterator[NDArray[Any]],
+    folder: Path,
+    *,
+    header: SequenceHeader,
+    names: Sequence[str],
+    original: Path | None,
 ) -> None:
     import imagecodecs
 
     as_png = header.dtype in ("uint8", "uint16") and header.shape[0] in PNG_CHANNELS
     folder.mkdir()
-    for frame, name in zip(frames, _file_names(names, ".png" if as_png else ".tif"), strict=False):
-        path = folder / name
+    targets = _file_names(names, ".png" if as_png else ".tif")
+    for frame, name, target in zip(frames, names, targets, strict=False):
+        path = folder / target
         if as_png:
-            path.write_bytes(imagecodecs.png_encode(_interleaved(frame), level=4))
+            notes = None if original is None else exif_of(original / name)
+            path.write_bytes(with_exif(bytes(imagecodecs.png_encode(_interleaved(frame), level=4)), notes))
             _sync(path)
         else:
             _write_tiff(iter([frame]), path, header=header, count=1)

@@ -78,6 +78,11 @@ def open_files(
     return (ImagesReader(files, name=name, root=root, options=options, ready=ready),)
 
 
+def root_of(path: str) -> Path:
+    """The folder that the names of a source's frames start from. Raises ReadError where there is no picture."""
+    return _listing(path)[2]
+
+
 def _listing(path: str) -> tuple[list[Path], str, Path]:
     """The picture files in natural order, the sequence's name, the folder that frame names start from."""
     if os.path.isdir(path):

@@ -23,6 +23,7 @@ MATRICES = {  # ITU-T H.273 matrix coefficients: name, Kr, Kb
     0.114), 7: ("smpte240m", 0.212, 0.087), 9: ("bt2020", 0.2627, 0.0593),
 }  # fmt: skip
 UNSPECIFIED = 2
+UNTOLD = (0, 2, 3)  # reserved, unspecified, reserved: codes that say nothing
 LIMITED, FULL = 1, 2  # AVColorRange
 Layout = Literal["grey", "packed", "planar", "yuv"]
 
@@ -58,7 +59,10 @@ def format_of(path: str, frame: Any, *, codec: str) -> Format:
     facts: dict[str, Any] = {
         "colour_range": "full" if full else "limited",
         "colour_range_tagged": frame.color_range != 0,
+        "code_bits": bits,
     }
+    tags = {"colour_transfer": frame.color_trc, "colour_primaries": frame.color_primaries}
+    facts |= {key: int(code) for key, code in tags.items() if int(code) not in UNTOLD}
     if layout == "yuv":
         facts |= {"colour_matrix": matrix, "colour_matrix_tagged": frame.colorspace != UNSPECIFIED}
     dtype = "uint8" if bits == 8 else "uint16"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import ArrayError, ConfigError
+from deblur.errors import ArrayError, ConfigError, meant
 from deblur.motion.consistency import pair
 from deblur.motion.driver import Method, as_image, coarse_to_fine, depth
 from deblur.motion.rolling import motion_per_interval
@@ -45,7 +45,8 @@ def estimate_motion(
     0.0
     """
     if method not in METHODS:
-        raise ConfigError(f"motion method {method!r} is unknown: use one of {', '.join(sorted(METHODS))}")
+        known = ", ".join(sorted(METHODS))
+        raise ConfigError(f"motion method {method!r} is unknown{meant(method, METHODS)}: use one of {known}")
     one, other = as_image(reference, "reference"), as_image(moving, "moving")
     if one.shape != other.shape:
         raise ArrayError(f"reference is {one.shape} and moving {other.shape}: both must have the same size")

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.errors import ConfigError
 from deblur.gradients import sobel
 from deblur.judge import frame_records
 from deblur.light import luma
 from deblur.plan import Exposure, Parameters, frame_infos
 from deblur.provenance import environment
-from deblur.report.html import FrameRow, Report, render_report
+from deblur.report.frames import FrameRow
+from deblur.report.html import Pair, Report, render_report
 from deblur.store import SequenceStore
 from deblur.survey import dequantise
+from deblur.turn import orientation_of
 
+STRIP, SMALL = 6, 480  # frames of a whole run that are shown small; pixels of their longer side
 CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
 
 
@@ -30,16 +34,21 @@ def psnr(image: NDArray[Any], truth: NDArray[Any], white: float) -> float:
 
 
 def compose_report(
-    store: SequenceStore, run_id: str, *, truth: Sequence[NDArray[Any]] | None = None
+    store: SequenceStore,
+    run_id: str,
+    *,
+    truth: Sequence[NDArray[Any]] | None = None,
+    frames: Sequence[int] | None = None,
 ) -> Report:
-    """The report of one run. `truth`: the sharp frames (c, y, x), where they are known."""
+    """The report of one run. `truth`: the sharp frames (c, y, x), where they are known; `frames`: only these."""
     run, source = store.run(run_id), store.source
     p, infos = Parameters.load(run.parameters), frame_infos(source)
     linked = store.survey_part("linked", 0, len(infos))
-    t = _shown(linked)
+    chosen = range(len(infos)) if frames is None else frames
+    t = _shown(linked, chosen)
     other = min(t + 1, len(infos) - 1)
-    frames = [source.read(k, k + 1)[0] for k in (t, other)]
-    lumas = [luma(frame, p.light) for frame in frames]
+    pair = [source.read(k, k + 1)[0] for k in (t, other)]
+    lumas = [luma(frame, p.light) for frame in pair]
     motion = dequantise(run.read("motion/forward", t, t + 1)[0])
     records, noise = frame_records(run), store.survey_part("noise", 0, len(infos))
     rows = tuple(
@@ -51,14 +60,15 @@ def compose_report(
             p.light.white,
             truth,
         )
-        for k in range(len(infos))
+        for k in chosen
     )
+    few = "" if frames is None else f"a sample of {len(chosen)} of "
     return Report(
         title=f"{source.header.name}, deblurred",
-        summary=f"{len(infos)} frames of {source.header.shape[2]} × {source.header.shape[1]} pixels, {run_id}",
+        summary=f"{few}{len(infos)} frames of {source.header.shape[2]} × {source.header.shape[1]} pixels, {run_id}",
         light=p.light,
         names=(infos[t].name, infos[other].name),
-        originals=(frames[0], frames[1]),
+        originals=(pair[0], pair[1]),
         restored=run.read("0", t, t + 1)[0],
         gradient=sobel(lumas[0]),
         difference=lumas[1] - lumas[0],
@@ -70,21 +80,44 @@ def compose_report(
         frames=rows,
         provenance=_provenance(store, run_id, p),
         truth=truth[t] if truth is not None else None,
+        orientation=orientation_of(source.header),
+        strip=tuple(
+            Pair(infos[k].name, _small(source.read(k, k + 1)[0]), _small(run.read("0", k, k + 1)[0]))
+            for k in _spread(chosen, len(chosen) if frames is not None else STRIP)
+        ),
     )
 
 
 def write_report(
-    path: Path, store: SequenceStore, run_id: str, *, truth: Sequence[NDArray[Any]] | None = None
+    path: Path, store: SequenceStore, run_id: str, *, frames: Sequence[int] | None = None
 ) -> None:
-    """The report as one HTML file."""
-    path.write_text(render_report(compose_report(store, run_id, truth=truth)), encoding="utf-8")
+    """The report as one HTML file. `frames`: of these only. Raises ConfigError where it can't be written."""
+    page = render_report(compose_report(store, run_id, frames=frames))
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
 
 
-def _shown(linked: NDArray[np.bool_]) -> int:
-    """The frame to show: the one nearest the middle that has a next one."""
-    places = np.flatnonzero(linked)
-    middle = len(linked) / 2
-    return int(min(places, key=lambda t: abs(t - middle))) if len(places) else 0
+def _shown(linked: NDArray[np.bool_], chosen: Sequence[int]) -> int:
+    """The frame to show: the chosen one nearest their middle that has a next one."""
+    places = [t for t in chosen if linked[t]]
+    middle = chosen[len(chosen) // 2]
+    return min(places, key=lambda t: abs(t - middle)) if places else chosen[0]
+
+
+def _small(codes: NDArray[Any]) -> NDArray[Any]:
+    """Codes (c, y, x) averaged over blocks: a report of many large frames must not hold them all."""
+    step = -(-max(codes.shape[1:]) // SMALL)
+    rows, columns = (max(1, extent // step) for extent in codes.shape[1:])
+    if step == 1 or min(codes.shape[1:]) < step:
+        return codes
+    blocks = codes[:, : rows * step, : columns * step].reshape(len(codes), rows, step, columns, step)
+    return np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32).astype(codes.dtype))
+
+
+def _spread(chosen: Sequence[int], count: int) -> list[int]:
+    return sorted({chosen[(2 * k + 1) * len(chosen) // (2 * count)] for k in range(count)})
 
 
 def _row(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -16,29 +14,22 @@ from deblur.errors import ArrayError
 from deblur.light import Light
 from deblur.report import pictures
 from deblur.report.colour import motion_wheel, ramp, signed_ramp
+from deblur.report.frames import FrameRow, frame_table
 from deblur.report.page import NO_SCRIPT, SCRIPT, STYLE
+from deblur.report.parts import LONGEST, figure, image, mean, percent, plain, scale, size_words, verdict
+from deblur.turn import upright, upright_field
 from deblur.types import Bytes, Float, Reason
 
-_LONGEST = 1280  # pixels of a picture's longer side: enough for a desk, light enough for a phone
-_UNKNOWN = "&ndash;"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
-class FrameRow:
-    """One line of the table: `weight`, the map's mean, `noise`, a part of full range; PSNR in dB."""
+class Pair:
+    """One frame of the strip, codes (c, y, x), small."""
 
     name: str
-    weight: float
-    noise: float
-    psnr_before: float | None = None
-    psnr_after: float | None = None
-
-    @property
-    def gain(self) -> float | None:
-        if self.psnr_before is None or self.psnr_after is None:
-            return None
-        return 0.0 if self.psnr_after == self.psnr_before else self.psnr_after - self.psnr_before
+    original: NDArray[Any]
+    restored: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +40,8 @@ class Report:
     `restored` (same shape and dtype). `gradient`: (2, y, x) of the first; `difference`: (y, x), between the
     two. `motion`: (2, y, x) from the first to the second, pixels a frame. `path`: (2, y, x), pixels over the
     exposure. `weight`: (y, x) in [0, 1]; `reason`: (y, x) uint8. `truth`: codes, where known. `provenance`:
-    groups of rows, shown as they come: run, parameters, versions, timings.
+    groups of rows, shown as they come: run, parameters, versions, timings. `strip`: frames across the sequence, to be
+    shown small. `orientation`: EXIF's; everything is stored as the sensor had it, and turned for the page.
     """
 
     title: str
@@ -68,6 +60,8 @@ class Report:
     frames: tuple[FrameRow, ...]
     provenance: Mapping[str, Mapping[str, object]]
     truth: NDArray[Any] | None = None
+    strip: tuple[Pair, ...] = ()
+    orientation: int = 1
 
 
 def render_report(report: Report) -> str:
@@ -78,6 +72,7 @@ def render_report(report: Report) -> str:
     another.
     """
     _check(report)
+    report = _turned(report)
     white = pictures.white_point(report.originals[0], report.light)
     shown = [
         pictures.display(frame, report.light, white=white) for frame in (*report.originals, report.restored)
@@ -85,17 +80,19 @@ def render_report(report: Report) -> str:
     sections = (
         ("result", "Before and after", _result(report, shown[0], shown[2])),
         ("detail", "A detail, enlarged", _detail(report, shown[0], shown[2], white)),
+        ("strip", "Across the sequence", _strip(report, white)),
         ("originals", "The two originals", _originals(report, shown)),
         ("gradients", "Gradients", _gradients(report)),
         ("motion", "Motion", _motion(report)),
         ("gate", "Restored or kept", _gate(report, shown[0])),
-        ("frames", "Frame by frame", _table(report.frames)),
+        ("frames", "Frame by frame", frame_table(report.frames)),
         ("provenance", "Provenance", _provenance(report.provenance)),
     )
-    links = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+    links = "".join(f'<a href="#{key}">{name}</a>' for key, name, content in sections if content)
     body = "".join(
         f'<section id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{name}</h2>{content}</section>'
         for key, name, content in sections
+        if content
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -130,19 +127,42 @@ def _check(report: Report) -> None:
             raise ArrayError(f"the report's {name} has shape {array.shape}: give {expected}")
 
 
+def _turned(report: Report) -> Report:
+    """Everything as a person should see it."""
+    way = report.orientation
+    if way == 1:
+        return report
+    first, second = (upright(frame, way) for frame in report.originals)
+    return replace(
+        report,
+        originals=(first, second),
+        restored=upright(report.restored, way),
+        truth=None if report.truth is None else upright(report.truth, way),
+        gradient=upright_field(report.gradient, way),
+        difference=upright(report.difference, way),
+        motion=upright_field(report.motion, way),
+        path=upright_field(report.path, way),
+        weight=upright(report.weight, way),
+        reason=upright(report.reason, way),
+        strip=tuple(
+            Pair(pair.name, upright(pair.original, way), upright(pair.restored, way)) for pair in report.strip
+        ),
+    )
+
+
 def _figures(report: Report) -> str:
     """The headline: what a reader wants to know before anything else."""
     gains = [row.gain for row in report.frames if row.gain is not None]
     cards = []
     if gains:
-        before = _mean(row.psnr_before for row in report.frames if row.gain is not None)
-        after = _mean(row.psnr_after for row in report.frames if row.gain is not None)
-        mean = _mean(gains)
-        cards.append(("Mean gain", f"{mean:+.2f} dB", f"PSNR {before:.2f} → {after:.2f}", _verdict(mean)))
-        cards.append(("Worst frame", f"{min(gains):+.2f} dB", "gain over its input", _verdict(min(gains))))
+        before = mean(row.psnr_before for row in report.frames if row.gain is not None)
+        after = mean(row.psnr_after for row in report.frames if row.gain is not None)
+        gain = mean(gains)
+        cards.append(("Mean gain", f"{gain:+.2f} dB", f"PSNR {before:.2f} → {after:.2f}", verdict(gain)))
+        cards.append(("Worst frame", f"{min(gains):+.2f} dB", "gain over its input", verdict(min(gains))))
     length = np.hypot(*report.path)
     cards += [
-        ("Frames", f"{len(report.frames)}", _size(report.originals[0]), ""),
+        ("Frames", f"{len(report.frames)}", size_words(report.originals[0]), ""),
         (
             "Blur path",
             f"{float(np.mean(length)):.1f} px",
@@ -152,11 +172,11 @@ def _figures(report: Report) -> str:
         ("Exposure", f"{report.exposure_fraction:.3g}", "of the frame interval", ""),
         (
             "Restored",
-            _percent(_mean(row.weight for row in report.frames)),
+            percent(mean(row.weight for row in report.frames)),
             "mean weight; the rest kept as it was",
             "",
         ),
-        ("Noise", _percent(_mean(row.noise for row in report.frames), digits=2), "of full range", ""),
+        ("Noise", percent(mean(row.noise for row in report.frames), digits=2), "of full range", ""),
     ]
     items = "".join(
         f'<div><dt>{name}</dt><dd class="{mood}">{value}</dd><dd>{note}</dd></div>'
@@ -167,9 +187,9 @@ def _figures(report: Report) -> str:
 
 def _result(report: Report, before: Bytes, after: Bytes) -> str:
     name = escape(report.names[0])
-    left = _image(before, pictures.to_png, f"{name} as the camera took it, blurred by motion")
-    right = _image(after, pictures.to_png, f"{name} after restoration")
-    width = min(before.shape[1] * max(1, round(960 / before.shape[1])), _LONGEST)
+    left = image(before, pictures.to_png, f"{name} as the camera took it, blurred by motion")
+    right = image(after, pictures.to_png, f"{name} after restoration")
+    width = min(before.shape[1] * max(1, round(960 / before.shape[1])), LONGEST)
     return (
         '<p class="soft">Drag the line, or focus the picture and use the arrow keys; Home and End show '
         "one side whole.</p>"
@@ -192,7 +212,7 @@ def _detail(report: Report, before: Bytes, after: Bytes, white: float) -> str:
         views.append(("Truth", pictures.display(report.truth, report.light, white=white)))
     where = f"rows {box.y0}&ndash;{box.y1}, columns {box.x0}&ndash;{box.x1}"
     figures = "".join(
-        _figure(pictures.crop(view, box), pictures.to_png, f"{name} detail, {where}", f"<b>{name}</b>")
+        figure(pictures.crop(view, box), pictures.to_png, f"{name} detail, {where}", f"<b>{name}</b>")
         for name, view in views
     )
     return f'<p class="soft">The liveliest part, {where}.</p><div class="trio large">{figures}</div>'
@@ -200,7 +220,7 @@ def _detail(report: Report, before: Bytes, after: Bytes, white: float) -> str:
 
 def _originals(report: Report, shown: list[Bytes]) -> str:
     figures = "".join(
-        _figure(
+        figure(
             view, pictures.to_jpeg, f"{escape(name)}, blurred, as the source has it", f"<b>{escape(name)}</b>"
         )
         for name, view in zip(report.names, shown, strict=False)
@@ -211,18 +231,35 @@ def _originals(report: Report, shown: list[Bytes]) -> str:
     )
 
 
+def _strip(report: Report, white: float) -> str:
+    """Some frames, each before and after, small."""
+    parts = []
+    for pair in report.strip:
+        name = escape(pair.name)
+        halves = [
+            pictures.display(codes, report.light, white=white) for codes in (pair.original, pair.restored)
+        ]
+        images = "".join(
+            image(view, pictures.to_jpeg, f"{name}, {word}")
+            for view, word in zip(halves, ("blurred", "restored"), strict=True)
+        )
+        parts.append(f'<figure><div class="halves">{images}</div><figcaption>{name}</figcaption></figure>')
+    note = '<p class="soft">Left as the camera took it, right restored.</p>'
+    return f'{note}<div class="wide">{"".join(parts)}</div>' if parts else ""
+
+
 def _gradients(report: Report) -> str:
     steep = pictures.typical_largest(np.hypot(*report.gradient))
     change = pictures.typical_largest(report.difference)
-    spatial = _figure(
+    spatial = figure(
         pictures.gradient_picture(report.gradient, largest=steep), pictures.to_jpeg,
         "Magnitude of the spatial gradient: edges bright, plain areas dark",
-        "<b>In space</b>: the Sobel gradient's magnitude", _scale(ramp(), "0", f"{steep:.3g}"))  # fmt: skip
-    temporal = _figure(
+        "<b>In space</b>: the Sobel gradient's magnitude", scale(ramp(), "0", f"{steep:.3g}"))  # fmt: skip
+    temporal = figure(
         pictures.difference_picture(report.difference, largest=change), pictures.to_jpeg,
         "Temporal difference: red where it became brighter, blue where it became darker",
         "<b>In time</b>: from one frame to the next",
-        _scale(signed_ramp(), f"&minus;{change:.3g}", f"+{change:.3g}"))  # fmt: skip
+        scale(signed_ramp(), f"&minus;{change:.3g}", f"+{change:.3g}"))  # fmt: skip
     return (
         '<p class="soft">Where the picture changes from place to place, and from one frame to the next: '
         f'together they tell the motion.</p><div class="pair">{spatial}{temporal}</div>'
@@ -233,7 +270,7 @@ def _motion(report: Report) -> str:
     length = np.hypot(*report.motion)
     longest, top = pictures.typical_largest(length), pictures.typical_largest(np.hypot(*report.path))
     dy, dx = (float(np.mean(part)) for part in report.motion)
-    wheel = _image(
+    wheel = image(
         motion_wheel(176),
         pictures.to_png,
         "Colour wheel: right red, down yellow, left cyan, up violet",
@@ -243,16 +280,16 @@ def _motion(report: Report) -> str:
         f'<div class="legend">{wheel}<span>The hue is the direction: right is red, down yellow, left cyan, '
         f"up violet. Full colour at the rim is {longest:.1f} px.</span></div>"
     )
-    field = _figure(
+    field = figure(
         pictures.motion_picture(report.motion, longest=longest), pictures.to_png,
         f"Motion field in the colour wheel; mean motion {dx:.1f} px to the right and {dy:.1f} px down",
         f"<b>Motion</b> to the next frame: on average {dx:+.1f} px across and {dy:+.1f} px down",
         legend)  # fmt: skip
-    path = _figure(
+    path = figure(
         pictures.length_picture(report.path, largest=top), pictures.to_png,
         "Length of the blur path at each pixel",
         f"<b>Blur path</b>: motion &times; exposure fraction {report.exposure_fraction:.3g}",
-        _scale(ramp(), "0", f"{top:.1f} px"))  # fmt: skip
+        scale(ramp(), "0", f"{top:.1f} px"))  # fmt: skip
     return (
         '<p class="soft">How far each pixel moves in a frame, and how long the path is that smeared it.</p>'
         f'<div class="pair">{field}{path}</div>'
@@ -263,16 +300,16 @@ def _gate(report: Report, before: Bytes) -> str:
     counts = np.bincount(report.reason.ravel(), minlength=256)
     rows = "".join(
         f'<li><i style="background:rgb{pictures.REASON_COLOURS[kind]}"></i>'
-        f"<b>{_percent(counts[kind] / counts.sum())}</b>"
+        f"<b>{percent(counts[kind] / counts.sum())}</b>"
         f"<span>{pictures.REASON_WORDS[kind]}</span></li>"
         for kind in Reason
         if counts[kind]
     )
-    weight = _figure(
+    weight = figure(
         pictures.weight_picture(report.weight), pictures.to_png, "Weight of the restoration at each pixel",
         f"<b>Weight</b>: mean {float(report.weight.mean()):.2f}",
-        _scale(ramp(), "0 source", "1 restored"))  # fmt: skip
-    reason = _figure(
+        scale(ramp(), "0 source", "1 restored"))  # fmt: skip
+    reason = figure(
         pictures.reason_picture(report.reason, before), pictures.to_png,
         "Why pixels kept their source value, in colours",
         "<b>Reason</b>, over the frame in grey", f'<ul class="reasons">{rows}</ul>')  # fmt: skip
@@ -282,45 +319,11 @@ def _gate(report: Report, before: Bytes) -> str:
     )
 
 
-def _table(frames: tuple[FrameRow, ...]) -> str:
-    known = [row.gain for row in frames if row.gain is not None]
-    top = max([abs(g) for g in known if math.isfinite(g)], default=1.0) or 1.0
-    head = [
-        "Frame",
-        *(("PSNR before, dB", "PSNR after, dB", "Gain, dB") if known else ()),
-        "Restored",
-        "Noise",
-    ]
-    lines = []
-    for row in frames:
-        cells = [_percent(row.weight), _percent(row.noise, digits=2)]
-        if known:
-            cells = [_decibel(row.psnr_before), _decibel(row.psnr_after), _gain_cell(row.gain, top), *cells]
-        lines.append(
-            f'<tr><th scope="row">{escape(row.name)}</th>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
-        )
-    titles = "".join(f'<th scope="col">{name}</th>' for name in head)
-    note = "PSNR against the known truth." if known else "No truth is known here, so no PSNR is given."
-    return (
-        f'<p class="soft">{note} <em>Restored</em> is the mean weight.</p>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of frames">'
-        f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _gain_cell(gain: float | None, top: float) -> str:
-    if gain is None:
-        return _UNKNOWN
-    width = 3.5 * min(abs(gain) / top, 1) if math.isfinite(gain) else 3.5
-    bar = f'<span class="gain" style="width:{width:.2f}rem"></span>'
-    return f'<span class="{_verdict(gain)}">{bar}{gain:+.2f}</span>'
-
-
 def _provenance(groups: Mapping[str, Mapping[str, object]]) -> str:
     parts = []
     for k, (name, rows) in enumerate(groups.items()):
         lines = "".join(
-            f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(_plain(value))}</td></tr>'
+            f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(plain(value))}</td></tr>'
             for key, value in rows.items()
         )
         state = " open" if k == 0 else ""
@@ -328,49 +331,3 @@ def _provenance(groups: Mapping[str, Mapping[str, object]]) -> str:
             f"<details{state}><summary>{escape(name)}</summary><table><tbody>{lines}</tbody></table></details>"
         )
     return '<p class="soft">What went in, what was asked for, and what did it.</p>' + "".join(parts)
-
-
-def _figure(picture: Bytes, file: Callable[[Bytes], bytes], alt: str, caption: str, legend: str = "") -> str:
-    return f"<figure>{_image(picture, file, alt)}<figcaption>{caption}</figcaption>{legend}</figure>"
-
-
-def _image(picture: Bytes, file: Callable[[Bytes], bytes], alt: str, style: str = "") -> str:
-    """`alt` must be escaped already where it holds names."""
-    small = pictures.shrink(picture, longest=_LONGEST)
-    named = f' class="{style}"' if style else ""
-    height, width = small.shape[:2]
-    source = pictures.data_uri(file(small))
-    return f'<img{named} src="{source}" alt="{alt}" width="{width}" height="{height}">'
-
-
-def _scale(colours: Bytes, low: str, high: str) -> str:
-    bar = _image(np.repeat(colours, 8, axis=0), pictures.to_png, "", "ramp")
-    return f'<div class="legend"><span>{low}</span>{bar}<span>{high}</span></div>'
-
-
-def _size(frame: NDArray[Any]) -> str:
-    channels, height, width = frame.shape
-    return f"{width} &times; {height}, {channels} channel{'s' * (channels > 1)}, {frame.dtype}"
-
-
-def _verdict(gain: float) -> str:
-    return "good" if gain > 0 else "bad" if gain < 0 else ""
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _percent(part: float, *, digits: int = 1) -> str:
-    return _UNKNOWN if math.isnan(part) else f"{100 * part:.{digits}f} %"
-
-
-def _decibel(value: float | None) -> str:
-    return _UNKNOWN if value is None else "∞" if math.isinf(value) else f"{value:.2f}"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -32,6 +32,10 @@ outline-offset:2px;border-radius:4px}
 .pair{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fit,minmax(min(19rem,100%),1fr))}
 .trio{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fit,minmax(min(17rem,100%),1fr))}
 figure{margin:0}
+.wide{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr))}
+.halves{display:grid;grid-template-columns:1fr 1fr;gap:3px}
+.curve{margin-bottom:1rem;color:var(--accent)}
+.curve svg{display:block;width:100%;height:6rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
 figure img,.compare img{display:block;width:100%;height:auto;border-radius:6px;background:#8883}
 figcaption{font-size:.9rem;color:var(--soft);margin-top:.45rem;line-height:1.45;overflow-wrap:anywhere}
 figcaption b{color:var(--ink);font-weight:600}

@@ -7,6 +7,7 @@ does not count, whatever files there are. A published run is sealed: nothing wri
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -306,7 +307,12 @@ class RunStore:
         partials = list(self.path.rglob("*.partial"))
         for path in partials:
             path.unlink(missing_ok=True)
-        return len(partials)
+        begun = list(
+            self.path.parent.glob(".*.staging")
+        )  # of runs, this one or others, that were being laid out
+        for folder in begun:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(partials) + len(begun)
 
 
 def _lay_out(path: Path, spec: RunSpec, *, name: str) -> None:

@@ -131,6 +131,7 @@ def prepared(folder: Path, *, frames: int, side: int, unit: int | None, window: 
     }
     (folder / "job.json").write_text(json.dumps(told))
     job = parse_job(told)
+    work.ingest(parse_job(told | {"tiling": {}}))  # a source of few shards, whatever the units
     (outcome,) = work.plan(job, work.ingest(job))
     assert outcome.plan is not None
     store = Archive.open(job.archive).sequence(outcome.plan.sequence)

@@ -78,7 +78,7 @@ class Field:
                 return real(task)
             import deblur.job as work
             run = work.run_tasks
-            work.run_tasks = lambda tasks, client, done: run(tasks, client=client, done=done, work=dying)
+            work.run_tasks = lambda tasks, **told: run(tasks, **told, work=dying)
             job = load_job(Path({str(self.folder / "job.toml")!r}))
             for part in night.batches(night.find(job, now={self.now}).todo):
                 night.work_on(job, part)

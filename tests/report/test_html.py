@@ -12,6 +12,7 @@ import pytest
 from deblur.errors import ArrayError
 from deblur.light import Light
 from deblur.report import FrameRow, Report, render_report
+from deblur.report.html import Pair
 from deblur.types import Reason
 
 VOID = {"meta", "img", "input", "br"}
@@ -126,6 +127,35 @@ def test_without_truth_there_is_no_psnr() -> None:
     assert "PSNR before" not in page
     assert "Worst frame" not in page
     assert "No truth is known" in page
+
+
+def test_frames_across_the_sequence_are_shown_in_pairs() -> None:
+    report = _report()
+    strip = tuple(Pair(name, report.originals[0], report.restored) for name in ("a.png", "b.png"))
+    page = render_report(replace(report, strip=strip))
+    assert page.count('class="halves"') == 2
+    assert 'alt="b.png, restored"' in page
+    assert 'href="#strip"' in page
+    assert 'href="#strip"' not in render_report(report)
+
+
+def test_a_camera_on_its_side_is_shown_upright() -> None:
+    report = replace(_report(), strip=(Pair("a.png", _report().originals[0], _report().restored),))
+    page = render_report(replace(report, orientation=6))
+    assert "40 &times; 56, 3 channels, uint8" in page
+    # a quarter to the right: what moved 6 px right and 1.5 up now moves 1.5 right and 6 down
+    assert "+1.5 px across and +6.0 px down" in page
+    assert "+6.0 px across and -1.5 px down" in render_report(report)
+
+
+def test_the_share_restored_is_drawn_over_time_and_long_tables_are_thinned() -> None:
+    rows = tuple(FrameRow(f"{k}.png", k / 4000, 0.01) for k in range(4001))
+    page = render_report(replace(_report(), frames=rows))
+    assert "from 0.0 % to 100.0 %, first 0.0 %, last 100.0 %" in page
+    (curve,) = [a for t, a in _tags(page) if t == "svg"]
+    assert curve["role"] == "img"
+    assert len(re.findall('<th scope="row">[0-9]+.png', page)) <= 1000
+    assert "Every 5th frame is listed" in page
 
 
 def test_names_are_escaped_everywhere() -> None:

@@ -158,8 +158,6 @@ def test_of_two_who_want_the_lease_one_gets_it(folder: ObjectPlace) -> None:
 def test_a_publication_that_changed_meanwhile_is_not_overwritten(
     memory: ObjectPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deblur.store import publish as module
-
     sequence = SequenceStore(memory / "clip")
     ingest(sequence, pixels())
     first, second = (sequence.create_run(name, SPEC) for name in ("first", "second"))
@@ -168,23 +166,31 @@ def test_a_publication_that_changed_meanwhile_is_not_overwritten(
     with sequence.lease().held() as lease:
         token = lease.token or 0
         publish_run(sequence, first, token)
-        seen = module.read_seen(sequence.path / "current.json", what="publication")
+        seen = sequence.publication()
         publish_run(sequence, second, token)
         with monkeypatch.context() as slow:
-            slow.setattr(module, "read_seen", lambda *_, **__: seen)
+            slow.setattr(SequenceStore, "publication", lambda _: seen)  # as somebody slow saw it
             with pytest.raises(LeaseError, match="somebody else meanwhile"):
-                publish_run(sequence, first, token, action="promote")
+                publish_run(sequence, second, token, action="promote")
     assert sequence.current() == "second"
 
 
 def test_survey(folder: ObjectPlace) -> None:
     store = SequenceStore(folder / "clip")
     assert not store.has_survey()
-    digest = store.write_survey({"a": np.arange(12.0).reshape(6, 2)}, {"n": 1})
-    assert store.write_survey({"b": np.ones(2), "a": np.zeros((6, 2))}, {}) != digest
-    assert store.write_survey({"a": np.arange(12.0).reshape(6, 2)}, {"n": 1}) == digest
-    np.testing.assert_array_equal(store.survey_part("a", 2, 4), [[4, 5], [6, 7]])
-    assert store.read_survey()[1] == {"n": 1}
-    (store.survey_path / "a/c/0/0").unlink()
-    with pytest.raises(StoreError, match="damaged"):
-        store.read_survey()
+    layout = {"noise": ((6,), "float32", 4)}
+    values = np.arange(6, dtype=np.float32)
+    for key, scale in (("first", 1), ("second", 2)):
+        draft = store.draft_survey(key, {}, layout)
+        draft.write("noise", 0, scale * values[:4])
+        assert (draft.has("noise", 0, 4), draft.has("noise", 4, 6)) == (True, False)
+        draft = store.draft_survey(key, {}, layout)  # another process goes on with it
+        draft.write("noise", 4, scale * values[4:])
+        draft.finish(store.survey_path, {"n": scale}, key)
+        assert not draft.path.is_dir()
+    np.testing.assert_array_equal(store.survey_part("noise", 2, 5), 2 * values[2:5])
+    assert (store.survey_attrs(), store.survey_digest()) == ({"n": 2}, "second")
+    store.check_survey()
+    (store.survey_path / "noise/c/0").unlink()
+    with pytest.raises(StoreError, match="missing"):
+        store.check_survey()
