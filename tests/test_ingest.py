@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_sequence(tmp_path: Path, monkeypatch: pyt
     work.ingest(load_job(write_job(tmp_path)))
     assert blocks == [2, 2, 2, 2, 1]
     blocks.clear()
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1)  # a frame is larger than may be held
+    monkeypatch.setattr("deblur.config.SOURCE_SHARD", 1)  # a frame is larger than may be held
     job = load_job(write_job(tmp_path)).model_copy(update={"archive": str(tmp_path / "other")})
     work.ingest(job)
     assert blocks == [1] * 9
