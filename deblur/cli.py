@@ -297,9 +297,9 @@ def restore(
     if preview:
         _show_preview(config, output, preview, as_json)
         return
-    check_output(output)
     going_on = scratch_of(output).exists()
     still, cost = first_look(config, output)
+    check_output(output, pictures=still)
     if still:
         if report is not None:
             raise ConfigError(f"--report {report}: a still has no report; leave it out")

@@ -13,7 +13,7 @@ from deblur import overview
 from deblur.config import parse_job
 from deblur.crew import Crew
 from deblur.execute import run_tasks
-from deblur.plan import BASE_MEMORY
+from deblur.layout import BASE_MEMORY
 from deblur.store import Archive
 from deblur.survey import survey_memory
 from deblur.unit import Task, forget_peak, peak_memory

@@ -157,6 +157,7 @@ def test_no_credentials(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def refusal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
     """A server that answers every request with the status and the code that a test puts into this list."""
+    pytest.importorskip("obstore", reason="deblur[objects] is not installed")
     answers: list[tuple[int, str]] = []
     asked: list[str] = []
 
@@ -196,7 +197,6 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
     ],
 )
 def test_refusals(refusal: list[tuple[int, str]], status: int, code: str, told: str) -> None:
-    pytest.importorskip("obstore", reason="deblur[objects] is not installed")
     refusal.append((status, code))
     with pytest.raises(StoreError, match=told) as caught:
         place("s3://b/a").read_bytes()

@@ -58,7 +58,7 @@ def test_it_finds_what_was_meant(text: str, expected: list[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("cammera = 'x'", "no column 'cammera': use one of camera, quality"),
+        ("cammera = 'x'", "no column 'cammera' .did you mean 'camera'..: use one of camera, quality"),
         ("camera == north", "'north' can't stand there: expected a value"),
         ("camera = 7", "camera is text: write '7'"),
         ("quality = 'good'", "quality is a number"),
