@@ -35,6 +35,8 @@ def kept_runs(sequence: SequenceStore) -> tuple[str, ...]:
 def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
     """Copy what has no copy yet of a finished run's evidence. Raises StoreError where it can't be written."""
     folder = copies_of(sequence, run.id)
+    for left in folder.rglob("*.partial"):  # by a writer that was killed; the lease is ours
+        left.unlink(missing_ok=True)
     known = _sums(folder) if (folder / SUMS).is_file() else {}
     new = {key: sha256_file(run.path / key) for key in _files(run) if key not in known}
     for key, digest in new.items():

@@ -77,8 +77,8 @@ def _attempted(
                 f"{source.path}: one frame only; an archive restores frames from their neighbours: "
                 "give at least two, or one still to deblur restore"
             )
-        with _undone_on_failure(path):
-            return _ingest(Archive.create(path), name, source, reader, job, progress)
+        with _begun(path) as archive:
+            return _ingest(archive, name, source, reader, job, progress)
     except DeblurError as error:
         return [Ingested(name, error=error)]
     except OSError as error:
@@ -91,19 +91,20 @@ def _unreadable(source: Source, error: OSError) -> ReadError:
 
 
 @contextmanager
-def _undone_on_failure(path: Place) -> Iterator[None]:
-    """After a failure an archive that wasn't there before is gone again, and so are the folders made for it.
+def _begun(path: Place) -> Iterator[Archive]:
+    """The archive, made where there is none; after a failure what was made is gone again.
 
-    Only empty folders are removed, so that nobody else's work can be.
+    Only empty folders and an archive of our own making are removed, so that nobody else's work can be.
     """
     folders = (path, *path.parents) if isinstance(path, Path) else ()  # an object store has none
     missing = [folder for folder in folders if not folder.exists()]
-    new = not (path / "archive.json").is_file()
+    archive = None
     try:
-        yield
+        archive = Archive.create(path)
+        yield archive
     except BaseException:
         with suppress(OSError):
-            if new:
+            if archive is not None and archive.made:
                 (path / "sequences").rmdir()
                 (path / "archive.json").unlink()
             for folder in missing:

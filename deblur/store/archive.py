@@ -39,6 +39,7 @@ class Archive:
 
     def __init__(self, path: str | Place) -> None:
         self.path = place(path)
+        self.made = False  #: whether `create` made it, rather than somebody before
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Archive, (self.path,)
@@ -57,17 +58,18 @@ class Archive:
             return cls.open(path)
         try:
             archive.path.mkdir(parents=True, exist_ok=True)
-            if any(not entry.name.startswith(".") and not _empty(entry) for entry in archive.path.iterdir()):
+            strange = any(not one.name.startswith(".") and not _empty(one) for one in archive.path.iterdir())
+            if strange and not (archive.path / "archive.json").is_file():  # else somebody made it just now
                 raise StoreError(f"{archive.path} is not empty and not an archive: choose another folder")
             (archive.path / "sequences").mkdir(exist_ok=True)
         except OSError as error:
             raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        write_new(
-            archive.path / "archive.json",
-            json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())})),
-        )
+        told = json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())}))
+        made = write_new(archive.path / "archive.json", told)  # of two who make it at once, one does
         settle_folders([archive.path, archive.path.parent])
-        return cls.open(path)  # of two who make it at once, one did
+        archive = cls.open(path)
+        archive.made = made
+        return archive
 
     @classmethod
     def open(cls, path: str | Place) -> Archive:

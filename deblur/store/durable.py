@@ -198,13 +198,17 @@ def write_new(path: Place, data: bytes) -> bool:
     if isinstance(path, ObjectPlace):
         return path.create(data)
     beside = path.with_name(f".{uuid.uuid4().hex}.partial")
-    beside.write_bytes(data)
     try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the name without the content
         os.link(beside, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # not found: swept by whoever came first
         return False
     finally:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
+    settle_folders([path.parent])
     return True
 
 

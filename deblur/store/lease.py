@@ -11,7 +11,6 @@ is the owner, whatever lease.json says; so a stale owner that wakes up late can 
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,11 +135,12 @@ class Lease:
         return True
 
     def _sweep(self) -> None:
-        """Remove what owners and claimants that were killed in the middle of a write left in the folder."""
+        """Remove what owners and claimants that were killed in the middle of a write left in the folder.
+
+        A claimant that is at it just now finds that its claim failed, as it would have.
+        """
         for path in self.folder.glob(".*.partial"):
-            claim = re.fullmatch(r"\.[0-9a-f]{32}\.partial", path.name)  # of somebody who may be claiming now
-            if not claim or _gone(_fields(_text(path))):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _write(self, token: int, owner: Owner | None) -> None:
         fields = {"token": token, "counter": self._counter, "owner": None if owner is None else asdict(owner)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -91,11 +92,11 @@ def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> No
     survived = records(hidden)
     assert survived >= 3
 
-    resumed = start(*command, "--workers", "2", folder=tmp_path)
+    resumed = start(*command, "--workers", "2", "--json", folder=tmp_path)
     out, err = resumed.communicate(timeout=TIMEOUT)
     assert resumed.returncode == 0, err
     units = 2 * 8 * 2  # stages × frames × boxes
-    assert f"{units - survived} units computed" in out
+    assert json.loads(out)[0]["computed"] == units - survived
     undisturbed = start(*command[:2], "calm.npy", *command[3:], "--workers", "1", folder=tmp_path)
     assert undisturbed.wait(timeout=TIMEOUT) == 0
     assert shots(tmp_path / "out.npy") == shots(tmp_path / "calm.npy")
