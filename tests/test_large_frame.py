@@ -56,13 +56,13 @@ def test_a_frame_of_8k_runs_in_a_small_worker(tmp_path: Path, monkeypatch: pytes
     assert peak_memory() - before < 4.5 * FRAME  # one decoded, a mapped file of two, a shard on its way
     peaks: dict[str, int] = {}
 
-    def watched(tasks: Any, *, client: Any, done: Any, work: Any) -> Any:
+    def watched(tasks: Any, *, client: Any, done: Any, **told: Any) -> Any:
         def seen(task: Task, record: dict[str, Any]) -> None:
             peaks[record["stage"]] = max(peaks.get(record["stage"], 0), record["peak_bytes"])
             done(task, record)
 
         assert client is not None
-        return run_tasks(tasks, client=client, done=seen, work=work)
+        return run_tasks(tasks, client=client, done=seen, **told)
 
     monkeypatch.setattr(overview, "run_tasks", watched)
     with Crew(job) as crew:
@@ -76,7 +76,7 @@ def test_a_frame_of_8k_runs_in_a_small_worker(tmp_path: Path, monkeypatch: pytes
         near = [
             task
             for stage, reach in (("motion", 1024), ("restore", 0))
-            for task in work._tasks(outcome, store, job, stage)  # type: ignore[arg-type]
+            for task in work._tasks(outcome, store, job, stage, ())  # type: ignore[arg-type]
             if max(task.unit.box.y0, task.unit.box.x0) <= reach
         ]
         ended: list[dict[str, Any]] = []
