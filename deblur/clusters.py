@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import threading
@@ -78,6 +79,7 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
 
     environment = worker_environment(cluster)
     settings = SETTINGS | {"distributed.nanny.pre-spawn-environ": environment} | _tls_settings(cluster)
+    settings |= {"deblur.patience": patience_of(cluster)}
     with dask.config.set(settings), ExitStack() as stack:
         if cluster.kind == "local":
             client = stack.enter_context(_local(cluster, memory, need))
@@ -102,6 +104,20 @@ def _settle_in(client: Client) -> None:
     client.register_plugin(Kept())  # a worker knows what it has before the scheduler counts on it
     client.register_plugin(Declared())
     client.register_plugin(Tidy())
+
+
+def patience_of(cluster: Cluster) -> float:
+    """Seconds that a run waits while it has no worker: local ones start at once or never, batch jobs may queue for days."""
+    if cluster.patience is not None:
+        return cluster.patience
+    return {"local": 60.0, "address": 600.0, "ssh": 600.0}.get(cluster.kind, math.inf)
+
+
+def patience_now() -> float:
+    """The same of the cluster that `connect` holds."""
+    import dask
+
+    return float(dask.config.get("deblur.patience", math.inf))
 
 
 def dashboard(client: Client) -> str:

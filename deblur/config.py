@@ -221,6 +221,11 @@ class Cluster(Section):
         ge=0,
         description="adaptive: so few when there is little to do; default: always `workers`",
     )
+    patience: float | None = Field(
+        default=None,
+        ge=0,
+        description="seconds without any worker after which a run leaves; local 60, address and ssh 600, others never",
+    )
     address: str | None = Field(default=None, description="tcp://… or tls://… of a running Dask scheduler")
     hosts: tuple[str, ...] = Field(default=(), description="ssh: the scheduler's host, then the workers'")
     trust_hosts: bool = Field(default=False, description="ssh: don't check host keys")

@@ -8,10 +8,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-from deblur.clusters import places_of, too_small
+from deblur.clusters import patience_now, places_of, too_small
 from deblur.errors import DeblurError, may_pass
 from deblur.unit import Task, run_unit
 
@@ -24,8 +25,13 @@ AHEAD = 5.0  # seconds of work that are submitted ahead: what was submitted is s
 FEWEST, MOST = 3, 64  # tasks in flight for each that can run at once: so many of long ones, and of tiny ones
 TOGETHER = 0.03  # seconds between requests for results: those of tiny tasks are fetched many at a time
 RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
+LONELY = 30.0  # seconds without any worker after which that is said, and said again after twice as long
 
 GONE = "the Dask scheduler went away: run again, finished units are kept"
+
+_deserted: WeakSet[Client] = (
+    WeakSet()
+)  # clients whose workers did not come back in time: nobody waits for them again
 
 Record = dict[str, Any]
 
@@ -50,17 +56,21 @@ def run_tasks(
     work: Callable[[Task], Record] = run_unit,
     need: int = 0,
     priority: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Failure]:
     """Run every task, calling `done` in this thread with each record as it comes in.
 
     `client` None runs them here, one after the other. `need`: bytes that a task takes; a worker begins no more of them
-    than its memory limit holds. `priority`: of jobs that share a scheduler the one with the higher goes ahead.
+    than its memory limit holds. `priority`: of jobs that share a scheduler the one with the higher goes ahead. `stop`:
+    asked before each task; once it says so no more are begun.
     A task that fails `ATTEMPTS` times, or kills its workers, is quarantined: it comes back as a Failure, the rest is
-    computed. Interrupts pass through; what `done` was told stays.
+    computed. Interrupts pass through; what `done` was told stays. Raises DeblurError when the scheduler goes away, or
+    when no worker has been there for as long as the cluster's `patience`.
     """
+    tasks = takewhile(lambda _: not stop(), tasks)
     if client is None:
         return [failure for task in tasks if (failure := _serial(task, done, work))]
-    return list(_distributed(iter(tasks), _Submitter(client, work, need, priority), done))
+    return list(_distributed(tasks, _Submitter(client, work, need, priority), done, stop))
 
 
 def _serial(
@@ -80,7 +90,10 @@ def _serial(
 
 
 def _distributed(
-    tasks: Iterator[Task], submitter: _Submitter, done: Callable[[Task, Record], None]
+    tasks: Iterator[Task],
+    submitter: _Submitter,
+    done: Callable[[Task, Record], None],
+    stop: Callable[[], bool],
 ) -> Iterator[Failure]:
     """A bounded number of futures in flight; then those alone that were on a worker when it died.
 
@@ -89,38 +102,70 @@ def _distributed(
     suspects: list[Failure] = []
     room = Room(submitter.client, submitter.need)
 
+    def in_vain() -> bool:
+        return room.lonely() and stop()
+
     def timed(task: Task, record: Record) -> None:
         room.took(float(record.get("seconds", 0)))
         done(task, record)
 
-    for failure in _stream(tasks, submitter, room, timed):
+    for failure in _stream(tasks, submitter, room, timed, in_vain):
         if failure.error.startswith("KilledWorker"):
             log.warning("%s is tried again alone", failure)
             suspects.append(failure)
         else:
             yield failure
-    yield from _stream((suspect.task for suspect in suspects), submitter, lambda: 1, done)
+    yield from _stream((suspect.task for suspect in suspects), submitter, lambda: 1, done, in_vain)
 
 
 class Room:
     """How many tasks may be in flight now: so many for each that can run at once on the workers of the moment."""
 
     def __init__(self, client: Client, need: int = 0) -> None:
-        self._client, self._need, self._places, self._asked = client, need, 1, -math.inf
+        self._client, self._need, self._places, self._asked = client, need, 0, -math.inf
         self._small: set[str] = set()
         self._seconds: float | None = None
+        self._lonely_since, self._said = 0.0, LONELY  # when the last worker was lost, if now there is none
 
     def __call__(self) -> int:
-        if time.monotonic() - self._asked > RECOUNT:
-            try:
-                self._places = max(1, sum(places_of(self._client, self._need).values()))
-                small = too_small(self._client, self._need, but=self._small)
-            except OSError:  # Dask's own kind, for a connection that broke
-                raise DeblurError(GONE) from None
-            self._asked = time.monotonic()
-            for line in small:
-                log.warning("%s", line)
-        return self._places * self._each()
+        self._count()
+        return max(1, self._places) * self._each()
+
+    def lonely(self) -> bool:
+        """Whether no worker is there that could run a task. Raises DeblurError after the cluster's patience."""
+        self._count()
+        return not self._places
+
+    def _count(self) -> None:
+        if (now := time.monotonic()) - self._asked <= RECOUNT:
+            return
+        try:
+            places = sum(places_of(self._client, self._need).values())
+            small = too_small(self._client, self._need, but=self._small)
+        except OSError:  # Dask's own kind, for a connection that broke
+            raise DeblurError(GONE) from None
+        for line in small:
+            log.warning("%s", line)
+        if places:
+            _deserted.discard(self._client)
+        elif self._places or self._asked == -math.inf:
+            self._lonely_since, self._said = now, LONELY
+        self._places, self._asked = places, now
+        if not places:
+            self._wait(now - self._lonely_since)
+
+    def _wait(self, seconds: float) -> None:
+        patience = patience_now()
+        if seconds >= patience or self._client in _deserted:
+            _deserted.add(self._client)
+            raise DeblurError(
+                "no Dask worker that a unit fits into has been there for longer than cluster.patience: see why they ended "
+                "or did not start, and run again, finished units are kept"
+            )
+        if seconds >= self._said:
+            self._said *= 2
+            left = "" if patience == math.inf else f", for {patience - seconds:.0f} s more (cluster.patience)"
+            log.warning("no Dask worker has been there for %.0f s: waiting for one%s", seconds, left)
 
     def took(self, seconds: float) -> None:
         """Learn how long tasks take: tiny ones are submitted and fetched many at a time, which is cheaper."""
@@ -170,10 +215,11 @@ def _stream(
     submitter: _Submitter,
     room: Callable[[], int],
     done: Callable[[Task, Record], None],
+    in_vain: Callable[[], bool],
 ) -> Iterator[Failure]:
     """Keep as many futures going as there is room, each released as soon as its record is in.
 
-    Failed ones are tried again.
+    Failed ones are tried again. `in_vain`: asked while none comes in, whether to wait no longer.
     """
     from distributed import as_completed
 
@@ -192,7 +238,7 @@ def _stream(
 
     try:
         fill()
-        for batch in _batches(arriving):
+        for batch in _batches(arriving, in_vain):
             again: list[tuple[Task, int]] = []
             for future, result in zip(batch, _results(client, batch), strict=True):
                 _, task, attempt = waiting.pop(future.key)
@@ -212,15 +258,14 @@ def _stream(
             client.cancel([future for future, *_ in waiting.values()])
 
 
-def _batches(arriving: Any) -> Iterator[list[Any]]:
+def _batches(arriving: Any, in_vain: Callable[[], bool]) -> Iterator[list[Any]]:
     """Finished futures as they come, no more often than every `TOGETHER` seconds."""
-    last = -math.inf
-    for batch in arriving.batches():
-        if (early := last + TOGETHER - time.monotonic()) > 0:
-            time.sleep(early)
-            batch += arriving.next_batch(block=False)
-        last = time.monotonic()
-        yield batch
+    while not arriving.is_empty():
+        time.sleep(TOGETHER)
+        if batch := arriving.next_batch(block=False):
+            yield batch
+        elif in_vain():
+            return
 
 
 def _results(client: Client, batch: list[Any]) -> list[Record | Exception]:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from deblur.clusters import fitting_workers
@@ -259,11 +258,12 @@ def _computed(
                     progress(f"{stage} {planned.sequence}", done, total)  # noqa: B023 (called within this turn)
 
                 given_up = run_tasks(
-                    takewhile(lambda _: not stop(), tasks),
+                    tasks,
                     client=client,
                     done=record,
                     need=planned.cost.memory,
                     priority=0 if outcome.parent else 1,  # others' reprocessing on the same scheduler waits
+                    stop=stop,
                 )
                 for failure in given_up:  # tried again by the next run; until then `status` counts it
                     told = {"key": failure.task.unit.key, "stage": stage, "error": failure.error}

@@ -14,13 +14,13 @@ import pytest
 from deblur.clusters import connect
 from deblur.config import Cluster
 from deblur.errors import ConfigError, DeblurError, StoreError
-from deblur.execute import ATTEMPTS, FEWEST, MOST, run_tasks
+from deblur.execute import ATTEMPTS, FEWEST, MOST, Room, run_tasks
 from deblur.plan import Unit
 from deblur.tiling import Box
 from deblur.unit import Task
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 
 def tasks(count: int) -> list[Task]:
@@ -152,6 +152,69 @@ def test_a_scheduler_that_goes_away_is_one_clear_line() -> None:
         with pytest.raises(DeblurError, match="the Dask scheduler went away: run again"):
             run_tasks(tasks(50), client=client, done=close, work=fine)
     assert len(seen) < 50
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
+    """A scheduler that has no worker."""
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("deblur.execute.RECOUNT", 0.05)
+    with LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+def test_a_cluster_without_workers_is_not_waited_for_without_end(empty: LocalCluster) -> None:
+    import dask
+    from distributed import Client
+
+    with Client(empty) as client, dask.config.set({"deblur.patience": 0.3}):
+        for _ in range(2):
+            with pytest.raises(DeblurError, match=r"no Dask worker .* than cluster\.patience: .* run again"):
+                run_tasks(tasks(5), client=client, done=lambda task, record: None, work=fine)
+            dask.config.set({"deblur.patience": 1e6})  # who was given up once is not waited for again
+        empty.scale(1)
+        client.wait_for_workers(1)
+        assert run_tasks(tasks(5), client=client, done=lambda task, record: None, work=fine) == []
+
+
+def test_waiting_for_a_worker_is_said_and_ends_when_one_comes(
+    empty: LocalCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from distributed import Client
+
+    monkeypatch.setattr("deblur.execute.LONELY", 0.1)
+    seen: list[int] = []
+    with Client(empty) as client:
+        lonely = Room.lonely
+
+        def worker_comes(self: Room) -> bool:
+            found = lonely(self)
+            if "waiting for one" in caplog.text and not empty.workers:
+                empty.scale(1)
+            return found
+
+        monkeypatch.setattr(Room, "lonely", worker_comes)
+        run_tasks(tasks(5), client=client, done=lambda task, record: seen.append(task.unit.t0), work=fine)
+    assert sorted(seen) == list(range(5))
+    assert "no Dask worker has been there for 0 s: waiting for one" in caplog.text
+
+
+def test_who_waits_for_a_worker_can_be_stopped(empty: LocalCluster) -> None:
+    from distributed import Client
+
+    answers = iter([False] * 8)
+    with Client(empty) as client:
+        assert (
+            run_tasks(
+                tasks(5),
+                client=client,
+                done=lambda task, record: None,
+                work=fine,
+                stop=lambda: next(answers, True),
+            )
+            == []
+        )
 
 
 def third_freezes_once(task: Task) -> dict[str, Any]:
