@@ -9,8 +9,9 @@ the share of the workers' wall time that they spent in units, which other work o
   cpu_ms_per_unit         CPU of client and scheduler (one process here) a no-op unit
   million_growth_mb       their growth over a million units, from the slope between a fifth of the units and all of them
   memory_vs_map_overlap   peak memory above start, of a filter over a big Zarr array: ours / dask.array.map_overlap
-  speedup_vs_naive        seconds a megapixel: map_overlap + scipy Sobel + scikit-image ILK + Richardson-Lucy / ours
-  speedup_vs_naive_tvl1   the same with scikit-image's TV-L1; gain_*_db: PSNR gained over the blurred frames (naive.py)
+  speedup_vs_ilk          seconds a megapixel: map_overlap + scipy Sobel + scikit-image ILK + Richardson-Lucy / ours
+  speedup_vs_tvl1         the same with scikit-image's TV-L1; *_fast: of our method "fast"; *_cpu: from CPU seconds;
+                          gain_*_db: PSNR gained over the blurred frames (naive.py)
   growth_frames           CPU a further frame, from 64 frames to 512 / from 8 to 64
   growth_side             CPU a megapixel at 4096² (--long: 16384²) / at 1024²
   restart_seconds         plan and compute again on a run of restart_units units, all of them in the ledger
@@ -43,7 +44,7 @@ from deblur.probe import seconds_per_megapixel
 from deblur.store import Archive
 from deblur.tiling import Box
 from deblur.unit import Task, peak_memory, run_unit
-from tests.benchmarks.naive import film, naive_seconds, our_seconds
+from tests.benchmarks.naive import PEERS, film, naive_seconds, our_seconds
 from tests.benchmarks.overlap import filter_memory
 from tests.conftest import pan
 
@@ -269,12 +270,22 @@ def naive(folder: Path, size: str) -> dict[str, float]:
     folder /= "naive"
     frames, side, peer = {"quick": (4, 512, 512), "usual": (64, 2048, 1024), "long": (64, 2048, 2048)}[size]
     part("film", folder, 4 if size == "quick" else 8, side)
-    ours, our_cpu, gain = part("ours", folder, frames)
-    found = {"ours_s_per_mp": ours, "gain_ours_db": gain}
-    for flow, suffix in (("ilk", ""), ("tvl1", "_tvl1")):
-        theirs, their_cpu, their_gain = part("theirs", folder, flow, peer)
-        found |= {f"speedup_vs_naive{suffix}": theirs / ours, f"speedup_cpu{suffix}": their_cpu / our_cpu}
-        found |= {f"naive{suffix}_s_per_mp": theirs, f"gain_naive{suffix}_db": their_gain}
+    sizes = {
+        "ours": ("variational", frames),
+        "fast": ("fast", frames),
+        "ilk": ("ilk", peer),
+        "tvl1": ("tvl1", peer),
+    }
+    told = {
+        name: part("theirs" if name in PEERS else "ours", folder, size, how)
+        for name, (how, size) in sizes.items()
+    }
+    found = {f"{name}_s_per_mp": wall for name, (wall, _, _) in told.items()}
+    found |= {f"gain_{name}_db": gain for name, (_, _, gain) in told.items()}
+    for theirs in PEERS:
+        for ours, suffix in (("ours", ""), ("fast", "_fast")):
+            found[f"speedup_vs_{theirs}{suffix}"] = told[theirs][0] / told[ours][0]
+            found[f"speedup_vs_{theirs}{suffix}_cpu"] = told[theirs][1] / told[ours][1]
     return found
 
 
