@@ -99,7 +99,7 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
     from PIL import Image  # imagecodecs fills the rest of a cut-off JPEG with grey without a word
 
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"]) as image:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return np.array(image)
     except Image.DecompressionBombError as error:
         raise ValueError("more pixels than Pillow agrees to decode; convert it to PNG") from error

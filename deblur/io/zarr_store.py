@@ -32,6 +32,8 @@ from deblur.place import Place
 from deblur.types import FrameInfo, SequenceHeader
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
+# What Zarr and we meet with in metadata that are not what they should be.
+BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError)
 GUESS = {3: "tyx", 4: "tcyx", 5: "tczyx"}
 SECONDS = {
     "second": 1.0,
@@ -77,14 +79,14 @@ def open_store(
     """The same in one of Zarr's stores. `path`: what to call it; `origin`: the objects that it consists of."""
     import zarr
 
+    readers: list[ZarrReader] = []
     try:
         node = zarr.open(store, mode="r")
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        images = [_plain(path, node, "")] if isinstance(node, zarr.Array) else _images(path, node, "")
+        for image in images:
+            readers += _readers(path, image, options)
+    except BROKEN as error:
         raise _broken(path, error) from error
-    images = [_plain(path, node, "")] if isinstance(node, zarr.Array) else _images(path, node, "")
-    readers: list[ZarrReader] = []
-    for image in images:
-        readers += _readers(path, image, options)
     for reader in readers:
         reader.origin = origin
     check_count(path, sum(len(reader.frames) for reader in readers), options.limits)
