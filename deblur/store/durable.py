@@ -32,11 +32,17 @@ def canonical(value: object) -> str:
     '{"a":[1.5,null],"b":1}'
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return _escaped(text).decode()
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"can't store as JSON: {error}; use numbers, text, lists and mappings only"
         ) from None
+
+
+def _escaped(text: str) -> bytes:
+    """JSON as UTF-8; the surrogates that stand for the bytes of a file name that is none are escaped."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def digest_of(value: object) -> str:
@@ -256,7 +262,7 @@ def _transfer(source: Place, target: Place, digest: str) -> None:
 def json_bytes(value: object) -> bytes:
     """JSON that people can read, keys sorted. Raises StoreError for what JSON can't hold."""
     canonical(value)
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    return _escaped(json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_json(path: Place, value: object) -> None:

@@ -1,0 +1,96 @@
+"""A hundred thousand files, and names that are hard to tell apart."""
+
+from __future__ import annotations
+
+import os
+import resource
+import unicodedata
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deblur import job as work
+from deblur.config import load_job
+from deblur.io import open_source
+from deblur.segments import fingerprint
+from deblur.store import Archive
+from deblur.upkeep import export_run
+from tests.faults.world import child, end_of
+from tests.small import write_job
+
+MANY = 100_000
+ROOM = 1024  # bytes a file
+E_ACUTE = "e\u0301"
+NAMES = (
+    "a b.png", " a b.png", "a  b.png", "a\nb.png", "a\tb.png", "A b.png", "frame.png", "Frame.png", "FRAME.png",
+    f"caf{unicodedata.normalize('NFC', E_ACUTE)}.png", f"caf{E_ACUTE}.png", "cafe.png", "日本.png", "%20.png", "-rf.png",
+    "'quoted'.png", "a;b.png", "*.png", "#1.png", os.fsdecode(b"clip\xff.png"),
+)  # fmt: skip
+
+
+def png(level: int) -> bytes:
+    return bytes(imagecodecs.png_encode(np.full((8, 8), level, np.uint8)))
+
+
+def test_names_that_are_hard_to_tell_apart(tmp_path: Path) -> None:
+    """Each file is a frame under its own name, in the archive and in what is exported from it."""
+    (tmp_path / "frames").mkdir()
+    for level, name in enumerate(NAMES):
+        (tmp_path / "frames" / name).write_bytes(png(level))
+    job = load_job(write_job(tmp_path))
+    (outcome,) = work.run(job)
+    assert outcome.published, outcome.faults()
+    source = Archive.open(job.archive).sequence("frames").source
+    found = {frame.name: source.read(t, t + 1).max() for t, frame in enumerate(source.frames)}
+    assert found == {name: level for level, name in enumerate(NAMES)}
+    export_run(job.archive, "frames", tmp_path / "out", run=None, progress=work.silent)
+    assert len(list((tmp_path / "out").iterdir())) == len(NAMES)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.text(min_size=1, max_size=12) | st.sampled_from(NAMES), unique=True, min_size=1, max_size=8)
+)
+def test_sequences_that_are_called_alike_have_ids_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    """On file systems that don't tell cases or normal forms apart as well."""
+    archive = Archive.create(tmp_path_factory.mktemp("ids") / "archive")
+    ids = []
+    for name in names:
+        ids.append(archive.id_of(name))
+        archive.sequence(ids[-1]).path.mkdir()
+    assert len({unicodedata.normalize("NFKC", found).casefold() for found in ids}) == len(names)
+    assert [archive.id_of(name) for name in names] == ids
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is copied to be measured")
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+    """Found, put in order and told apart from other sources without being held in memory, or even opened."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (tmp_path / "0.png").write_bytes(png(7))
+    for number in range(MANY):
+        os.link(tmp_path / f"{number // 50_000}.png", folder / f"f{number}.png")
+        if number == 49_999:  # a file has at most so many names on some file systems
+            (tmp_path / "1.png").write_bytes(png(7))
+
+    def act() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (reader,) = open_source(str(folder))
+        with reader:
+            assert len(reader.frames) == MANY
+            assert [reader.frames[at].name for at in (0, 9, 10, MANY - 1)] == [
+                f"f{at}.png" for at in (0, 9, 10, MANY - 1)
+            ]
+            assert fingerprint(reader, reader.source_files())
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        print(f"{grown} KiB more")
+        assert grown * 1024 < ROOM * MANY
+
+    assert end_of(child(act)) == 0
