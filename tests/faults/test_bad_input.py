@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import pan
+from tests.faults.odd_input import ODD, Prepare
 from tests.small import HEIGHT, WIDTH, Command, command, tree, write_frames, write_job
-
-Prepare = Callable[[Path], Path]  # makes the fault in a folder, returns the job file
 
 
 @pytest.fixture
@@ -164,6 +162,7 @@ READ: dict[str, tuple[Prepare, list[str]]] = {
     "NaN": (not_finite(float("nan")), ["clip", "NaN", "fill those pixels"]),
     "infinity": (not_finite(float("inf")), ["clip", "infinity", "fill those pixels"]),
     "a kind that is not read": (refused_kind, ["clip.gif", "convert it"]),
+    **ODD,
 }
 
 
