@@ -169,6 +169,7 @@ def repair(
         store = archive.sequence(sequence_id)
         try:
             with store.lease().held():
+                store.sweep()
                 if run_id == "":
                     left += _repair_source(store, found, progress)
                 elif run_id == ORIGINAL:

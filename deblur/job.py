@@ -237,6 +237,7 @@ def _computed(
     try:
         with store.lease().held():
             run = store.create_run(planned.run, run_spec(planned, store, job))
+            store.sweep()
             run.sweep()
             if not run.sealed:
                 link = client.dashboard_link if client is not None else ""

@@ -213,6 +213,7 @@ def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list
     for found in list(prunable(archive, policy, now=moment)):
         sequence = archive.sequence(found.sequence)
         with sequence.lease().held() as lease:
+            sequence.sweep()
             note_pruned(sequence, found.run, lease.token or 0)
             _remove(sequence, sequence.run(found.run))
         gone.append(found)
@@ -223,6 +224,8 @@ def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list
 def _remove(sequence: SequenceStore, run: RunStore) -> None:
     """The evidence aside, the run away."""
     kept = sequence.path / "pruned" / run.id
+    for left in kept.rglob("*.partial"):  # by a pruning that was killed
+        left.unlink(missing_ok=True)
     copy_tree(run.path / "provenance", kept / "provenance")
     if has_record(run):
         write_atomic(kept / CRATE, (run.path / CRATE).read_bytes())

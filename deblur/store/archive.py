@@ -11,13 +11,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
-from deblur.place import Place, place
+from deblur.place import Place, listed, place
 from deblur.store import survey
 from deblur.store.durable import (
     checked,
     json_bytes,
     read_checked,
     read_seen,
+    remove_tree,
     settle_folders,
     with_digest,
     write_new,
@@ -194,6 +195,16 @@ class SequenceStore:
         """The ids of all runs, finished or not, sorted; those in which a repair works are none."""
         names = (path.name.removesuffix(SUFFIX) for path in (self.path / "runs").glob(f"[!.]*{SUFFIX}"))
         return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
+
+    def sweep(self) -> None:
+        """Remove what was left by removals, repairs and surveys that were killed; only while holding the lease."""
+        survey.sweep(self.survey_path)
+        runs = self.path / "runs"
+        found = [*listed(runs, f"{REPAIR}*"), *listed(self.path, ".*.repair")]
+        for folder in (self.path, runs, self.path / "evidence"):
+            found += listed(folder, ".*.gone")
+        for left in found:
+            remove_tree(left)
 
     def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):

@@ -58,7 +58,7 @@ class Draft:
         `key` names all that decides what will be in it. `told`: JSON-able, for those who fill it. `arrays`: shape,
         dtype and the rows of a shard of each. Drafts of other keys are removed where their process is gone.
         """
-        _sweep(survey, but=key)
+        sweep(survey, but=key)
         draft = cls(_place(survey, key))
         about = {"told": dict(told), "arrays": sorted(arrays), "owner": asdict(Owner.here())}
         canonical(about)
@@ -177,7 +177,7 @@ def _place(survey: Place, key: str) -> Place:
     return survey.with_name(f".{survey.name}.{key}.draft")
 
 
-def _sweep(survey: Place, *, but: str) -> None:
+def sweep(survey: Place, *, but: str = "") -> None:
     """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones."""
     for path in survey.parent.glob(f".{survey.name}.*.draft"):
         gone = not (path / ABOUT).exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from deblur.errors import StoreError
 from deblur.integrity import Damage, find_damage
 from deblur.store import Archive
-from tests.faults.world import NAME, World, finish
+from tests.faults.world import NAME, World, finish, harm
 
 pytestmark = pytest.mark.slow
 FLIPS = 1000
@@ -35,23 +34,6 @@ def files(archive: Path) -> tuple[list[Path], list[Path]]:
     found = sorted(p for p in archive.rglob("*") if p.is_file() and not p.name.startswith((".", LEASE)))
     shards = [p for p in found if "/c/" in p.as_posix() and "/survey/" not in p.as_posix()]
     return shards, [p for p in found if p not in shards]
-
-
-def harm(path: Path, choose: np.random.Generator) -> str:
-    """Flip a bit, cut the end off, or remove the file."""
-    whole = path.read_bytes()
-    kind = str(choose.choice(["flip", "flip", "flip", "cut", "gone"]))
-    if kind == "gone" or not whole:
-        path.unlink()
-        return "gone"
-    if kind == "cut":
-        os.truncate(path, int(choose.integers(len(whole))))
-    else:
-        bit = int(choose.integers(8 * len(whole)))
-        changed = bytearray(whole)
-        changed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(changed)
-    return kind
 
 
 def damage(archive: Path) -> list[Damage] | StoreError:

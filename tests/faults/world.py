@@ -15,7 +15,7 @@ import numpy as np
 from deblur import job as work
 from deblur.config import JobConfig, load_job
 from deblur.outcome import Outcome
-from deblur.store import Archive, SequenceStore
+from deblur.store import Archive, RunStore, SequenceStore
 from deblur.store.durable import sha256_file
 from tests.conftest import pan
 from tests.small import write_job
@@ -64,7 +64,11 @@ def finish(job: JobConfig) -> Outcome:
 def contents(job: JobConfig) -> dict[str, str]:
     """What must be equal: the bytes of every array of the published run, its metadata, and its ledger's digests."""
     store = sequence(job)
-    run = store.run(str(store.current()))
+    return contents_of(store.run(str(store.current())))
+
+
+def contents_of(run: RunStore) -> dict[str, str]:
+    """The same of any finished run."""
     found = {f"ledger {key}": digest for key, digest in run.ledger().shards().items()}
     for path in run.path.rglob("*"):
         name = path.relative_to(run.path).as_posix()
@@ -76,6 +80,23 @@ def contents(job: JobConfig) -> dict[str, str]:
 def partials(job: JobConfig) -> list[Path]:
     """What half-done writes leave behind."""
     return list(Path(job.archive).rglob("*.partial"))
+
+
+def harm(path: Path, choose: np.random.Generator) -> str:
+    """Flip a bit, cut the end off, or remove the file."""
+    whole = path.read_bytes()
+    kind = str(choose.choice(["flip", "flip", "flip", "cut", "gone"]))
+    if kind == "gone" or not whole:
+        path.unlink()
+        return "gone"
+    if kind == "cut":
+        os.truncate(path, int(choose.integers(len(whole))))
+    else:
+        bit = int(choose.integers(8 * len(whole)))
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+    return kind
 
 
 def child(act: Callable[[], object]) -> int:
