@@ -26,7 +26,7 @@ from deblur.commands.answers import (
     print_plans,
     report_outcomes,
 )
-from deblur.errors import ConfigError, DeblurError
+from deblur.errors import INTERRUPTED, ConfigError, DeblurError
 
 if TYPE_CHECKING:
     from deblur.config import JobConfig
@@ -43,7 +43,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # left to Typer, it becomes "Aborted!" and 1 or 130, as the version pleases
-            raise Interrupted("interrupted; run the same command again to go on") from None
+            raise Interrupted(INTERRUPTED) from None
 
 
 app = typer.Typer(

@@ -6,6 +6,10 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
+INTERRUPTED = (
+    "interrupted; run the same command again to go on"  # whoever says it: nothing that was finished is lost
+)
+
 # What a network file system or a busy disk says now and not a minute later.
 PASSING = {
     getattr(errno, name)

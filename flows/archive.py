@@ -33,7 +33,7 @@ from deblur.place import place  # noqa: E402
 from deblur.redact import without_secrets  # noqa: E402
 from deblur.watch import Arrival  # noqa: E402
 from flows import artifacts  # noqa: E402
-from flows.attended import report  # noqa: E402
+from flows.attended import leaving, report  # noqa: E402
 from flows.shared import crew, in_time, shared  # noqa: E402
 
 JobFile = Annotated[str, Field(min_length=1)]
@@ -65,7 +65,8 @@ def find(config: JobConfig) -> work.Findings:
 @task(name="batch", task_run_name="{label}", **STAGE, **TRIED_AGAIN)
 def batch(config: JobConfig, part: Sequence[Arrival], label: str) -> list[Outcome]:
     """Some sequences, from ingest to publication."""
-    return unless_passing(work.work_on(config, part, crew=crew(), stop=in_time(), progress=report))
+    with leaving():
+        return unless_passing(work.work_on(config, part, crew=crew(), stop=in_time(), progress=report))
 
 
 def unless_passing(outcomes: list[Outcome]) -> list[Outcome]:

@@ -5,18 +5,23 @@ A listener can't be a parameter of a flow: Prefect stores those.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from deblur.clusters import deaf_to_interrupts
-from deblur.errors import ConfigError
+from deblur.errors import INTERRUPTED, ConfigError
 from deblur.ingest import Progress
 from deblur.job import silent
 from flows import settings
 
 STARTING = "start Prefect"
+PATIENCE = 5.0  # seconds to leave in once told to: who sends SIGTERM sends SIGKILL ten later
 _listener: ContextVar[Progress] = ContextVar("listener", default=silent)
+_timers: list[threading.Timer] = []
 
 
 def report(stage: str, done: int, total: int) -> None:
@@ -44,6 +49,38 @@ def attended(listener: Progress) -> Iterator[None]:
         raise KeyboardInterrupt from None
     finally:
         _listener.reset(token)
+        while _timers:
+            _timers.pop().cancel()
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """What is interrupted in here leaves in time, if somebody watches it.
+
+    A signal to all processes of a job also ends the embedded server, and Prefect asks it again and again for minutes how
+    the run should end. All that was finished is on the disk by then.
+    """
+    from prefect.exceptions import TerminationSignal
+
+    try:
+        yield
+    except (KeyboardInterrupt, TerminationSignal):
+        if _listener.get() is not silent and not _timers:
+            _timers.append(threading.Timer(PATIENCE, _leave))
+            _timers[0].daemon = True
+            _timers[0].start()
+        raise
+
+
+def _leave() -> None:
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer().server_process
+    if server is not None:
+        server.kill()
+    sys.stderr.write(f"deblur: {INTERRUPTED}\n")
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def _reach_server() -> None:

@@ -23,7 +23,7 @@ from deblur.motion import METHODS as MOTION_METHODS  # noqa: E402
 from deblur.outcome import Outcome, raise_for_failures  # noqa: E402
 from flows import artifacts  # noqa: E402
 from flows.archive import STAGE, TRIED_AGAIN, JobFile, unless_passing  # noqa: E402
-from flows.attended import report  # noqa: E402
+from flows.attended import leaving, report  # noqa: E402
 from flows.shared import crew, shared  # noqa: E402
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ else:  # a list to choose from in the form
 @task(name="again", task_run_name="{label}", **STAGE, **TRIED_AGAIN)
 def again(config: JobConfig, ids: Sequence[str], label: str) -> list[Outcome]:
     """Some sequences, from plan to publication."""
-    return unless_passing(night.redo(config, ids, crew=crew(), progress=report))
+    with leaving():
+        return unless_passing(night.redo(config, ids, crew=crew(), progress=report))
 
 
 @flow(name="deblur-reprocess", validate_parameters=False, persist_result=False)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from deblur.config import JobConfig
 from deblur.night import Crew
-from flows.attended import report
+from flows.attended import leaving, report
 
 _crew: ContextVar[Crew | None] = ContextVar("crew", default=None)
 _stop: ContextVar[Callable[[], bool]] = ContextVar("stop", default=lambda: False)
@@ -20,7 +20,8 @@ def shared(config: JobConfig, stop: Callable[[], bool]) -> Iterator[None]:
     with Crew(config, progress=report) as workers:
         tokens = _crew.set(workers), _stop.set(stop)
         try:
-            yield
+            with leaving():
+                yield
         finally:
             _crew.reset(tokens[0])
             _stop.reset(tokens[1])

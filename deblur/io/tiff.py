@@ -354,7 +354,9 @@ def _decode(name: str, page: Any) -> NDArray[Any]:
 
     try:
         if max(page.databytecounts, default=0) > page.parent.filehandle.size:
-            raise ValueError("its pixels are said to be larger than the file")  # memory is taken for them as told
+            raise ValueError(
+                "its pixels are said to be larger than the file"
+            )  # memory is taken for them as told
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             image = np.asarray(page.asarray())

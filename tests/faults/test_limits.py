@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,70 @@ def test_memory_that_does_not_suffice(world: World, tmp_path: Path, monkeypatch:
     assert "pan restore frames 2–3" in str(failure)
     assert outcome.computed == UNITS - 1
     assert finish(job).computed == 1
+    assert contents(job) == world.equal
+
+
+MEMORY = 1280 << 20  # for a client and two workers: they take half of it
+IN_A_GROUP = """
+import os, pickle, sys
+from pathlib import Path
+folder, group = map(Path, sys.argv[1:])
+(group / "cgroup.procs").write_text(str(os.getpid()))
+from deblur import job as work
+from deblur.config import JobConfig
+from tests.faults import poison
+if __name__ == "__main__":
+    real = work.run_tasks
+    work.run_tasks = lambda tasks, **told: real(tasks, **{**told, "work": poison.devour})
+    (outcome,) = work.run(JobConfig.model_validate_json((folder / "job.json").read_text()))
+    (folder / "said").write_bytes(pickle.dumps(outcome))
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group below that of this process, with a limit on memory."""
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    mine = {names: path for _, names, path in groups}
+    top = Path(
+        "/sys/fs/cgroup", *(("memory", mine["memory"][1:]) if "memory" in mine else (mine.get("", "/")[1:],))
+    )
+    made = top / f"deblur-test-{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"control groups can't be made here: {error}")
+    try:
+        limits = [made / name for name in ("memory.limit_in_bytes", "memory.max") if (made / name).exists()]
+        if not limits:
+            pytest.skip(f"{top} gives its groups no limit on memory")
+        limits[0].write_text(str(MEMORY))
+        yield made
+    finally:
+        made.rmdir()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cgroup").exists(), reason="control groups are Linux's")
+def test_memory_that_the_system_takes_back(world: World, tmp_path: Path, group: Path) -> None:
+    """A worker that the kernel kills for its memory, each time: the unit is named, the others are done."""
+    job = world.copy(tmp_path, cluster=Cluster(kind="local", workers=2))
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    (tmp_path / "hungry.py").write_text(IN_A_GROUP)
+    subprocess.run(
+        [sys.executable, tmp_path / "hungry.py", tmp_path, group],
+        check=True,
+        timeout=240,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    outcome = pickle.loads((tmp_path / "said").read_bytes())  # written above, by this test
+    assert isinstance(outcome, Outcome)
+    assert len(set(Path(job.archive, "killed").read_text().split())) >= 3
+    (failure,) = outcome.failures
+    assert poison.is_poison(failure.task)
+    assert "KilledWorker" in str(failure)
+    assert outcome.computed == UNITS - 1
+    assert finish(job.model_copy(update={"cluster": Cluster(kind="serial")})).computed == 1
     assert contents(job) == world.equal
 
 
