@@ -49,7 +49,7 @@ def refuse_shared_kernels(folder: str | None) -> None:
     if not folder or os.name != "posix" or not os.path.isdir(folder):
         return
     found = os.stat(folder)
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
             f"{folder} (NUMBA_CACHE_DIR, cluster.kernels) may be written by others, and code is loaded from it: name a "
             "folder of your own, and chmod 700 it"
