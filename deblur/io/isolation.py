@@ -89,12 +89,16 @@ class Decoder:
         """The pixels that a request asks for; `size`: bytes that they should have."""
         with self._lock:
             answer = self._asked(what, verb, told, memory=FRAMES * size)
-            shape, dtype = tuple(answer["shape"]), check_dtype(what, answer["dtype"])
-            check_size(what, shape, dtype, limits=self._options.limits)
-            image = np.empty(shape, dtype)
-            assert self._process is not None
-            self._guarded(what, lambda process: process.receive(image))
+            image: NDArray[Any] = self._guarded(
+                what, lambda process: process.receive(self._room(what, answer))
+            )
             return image
+
+    def _room(self, what: str, answer: Any) -> NDArray[Any]:
+        """For the pixels that are announced."""
+        shape, dtype = tuple(answer["shape"]), check_dtype(what, answer["dtype"])
+        check_size(what, shape, dtype, limits=self._options.limits)
+        return np.empty(shape, dtype)
 
     def ask(self, what: str, verb: str, *told: Any) -> Any:
         """The answer to a request that names `what`."""
@@ -118,18 +122,22 @@ class Decoder:
         except BaseException as error:
             end = self._process.stop(1.0 if isinstance(error, EOFError) else 0.0)
             self._process = None
-            if not isinstance(error, EOFError | ValueError):
+            if isinstance(error, ValueError):
+                raise ReadError(f"{what}: its decoder talks nonsense: leave it out") from None
+            if not isinstance(error, EOFError):
                 raise
-            raise ReadError(f"{what}: {self._reason(end)}") from None
+            raise self._ended(what, end) from None
 
-    def _reason(self, end: int) -> str:
-        remedy = "copy it again, convert it with another program, or leave it out"
-        if end == -getattr(signal, "SIGXCPU", 0):
-            return (
-                f"decoding took more than {self._allowed.seconds:g} s of CPU time (decode.seconds): {remedy}"
-            )
+    def _ended(self, what: str, end: int) -> DeblurError:
         name = signal.Signals(-end).name if end < 0 else f"exit code {end}"
-        return f"its decoder crashed ({name}): {remedy}"
+        if name in ("SIGKILL", "SIGTERM"):  # not the file's fault: no reason to go on without it
+            error = StoreError(f"{what}: its decoder was killed from outside, or memory ran out: run again")
+            error.passing = True
+            return error
+        reason = f"its decoder crashed ({name})"
+        if name == "SIGXCPU":
+            reason = f"decoding took more than {self._allowed.seconds:g} s of CPU time (decode.seconds)"
+        return ReadError(f"{what}: {reason}: copy it again, convert it with another program, or leave it out")
 
     def _fault(self, what: str, *, kind: str, text: str, passing: bool = False, errno: int = 0) -> Exception:
         """What was raised there, to be raised here."""
@@ -227,6 +235,10 @@ class _Process:
             process_group=0 if os.name == "posix" else None,  # Ctrl-C is for those who know what to do
         )
 
+    def is_ready(self) -> bool:
+        """Whether it may be asked: a process that was forked or went elsewhere begins one of its own."""
+        return self.home == _home() and self._child.poll() is None
+
     def ask(self, request: dict[str, Any]) -> Any:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -238,12 +250,16 @@ class _Process:
         line = self._child.stdout.readline(LONGEST)
         if not line.endswith(b"\n"):
             raise EOFError
-        return json.loads(line)
+        answer = json.loads(line)
+        if not isinstance(answer, dict) or not {"answer", "fault"} & set(answer):
+            raise ValueError
+        return answer
 
-    def receive(self, image: NDArray[Any]) -> None:
+    def receive(self, image: NDArray[Any]) -> NDArray[Any]:
         assert self._child.stdout is not None
         if self._child.stdout.readinto(image.reshape(-1).view(np.uint8)) < image.nbytes:  # type: ignore[attr-defined]
             raise EOFError
+        return image
 
     def stop(self, patience: float = 1.0) -> int:
         """End it; how it ended, as subprocess tells it."""
@@ -263,20 +279,19 @@ class _Process:
 def _begin() -> _Process:
     with _idle_lock:
         process = _idle.pop() if _idle else None
-    return process if process is not None and process.home == _home() else _Process()
+    return process if process is not None and process.is_ready() else _Process()
 
 
 def _leave(process: _Process) -> None:
     """Keep it for the next source, or end it."""
     with _idle_lock:
-        if not _idle and process.home == _home():
+        if not _idle and process.is_ready():
             _idle.append(process)
             return
     process.stop()
 
 
 def _home() -> tuple[int, str]:
-    """A process that was forked or went elsewhere is another."""
     return os.getpid(), os.getcwd()
 
 

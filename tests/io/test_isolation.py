@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deblur import job as work
 from deblur.config import parse_job
-from deblur.errors import ReadError
+from deblur.errors import ReadError, StoreError, may_pass
 from deblur.io import isolation, open_source
 from deblur.types import Isolation
 from tests.io.test_contract import (
@@ -176,6 +176,18 @@ def test_one_process_for_many_sources_and_none_for_a_forked_one(
     other = isolation._begin()
     assert other is not process
     assert (other.stop(), process.stop()) == (0, 0)
+
+
+def test_a_process_killed_from_outside_is_nobodys_fault(tmp_path: Path) -> None:
+    source = write_pngs(tmp_path, truth("uint8", 1))
+    (reader,) = open_source(source, isolation=APART)
+    with reader:
+        first = reader.read(0)
+        reader._decoder._process._child.kill()  # type: ignore[attr-defined]
+        with pytest.raises(StoreError, match="killed from outside") as caught:
+            reader.read(0)
+        assert may_pass(caught.value)
+        assert np.array_equal(reader.read(0), first)
 
 
 ORPHAN = """
