@@ -120,7 +120,7 @@ class Decoder:
         try:
             return act(self._process)
         except BaseException as error:
-            end = self._process.stop(1.0 if isinstance(error, EOFError) else 0.0)
+            end = self._process.stop(10.0 if isinstance(error, EOFError) else 0.0)
             self._process = None
             if isinstance(error, ValueError):
                 raise ReadError(f"{what}: its decoder talks nonsense: leave it out") from None

@@ -175,7 +175,7 @@ def test_one_process_for_many_sources_and_none_for_a_forked_one(
     waiting.append(process)
     other = isolation._begin()
     assert other is not process
-    assert (other.stop(), process.stop()) == (0, 0)
+    assert (other.stop(30), process.stop(30)) == (0, 0)
 
 
 def test_a_process_killed_from_outside_is_nobodys_fault(tmp_path: Path) -> None:
