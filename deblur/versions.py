@@ -236,7 +236,7 @@ def _remove(sequence: SequenceStore, run: RunStore) -> None:
 def _last_use(sequence: SequenceStore, run: RunStore) -> float:
     """When a run was last published, or stopped being so; else when its last unit was done."""
     times = [0.0]
-    entries = history(sequence)
+    entries = [entry for entry in history(sequence) if entry["action"] != "prune"]
     for entry, following in zip(entries, [*entries[1:], None], strict=True):
         if entry["run"] == run.id:
             times.append(float((following or entry)["at"]))

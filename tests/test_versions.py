@@ -21,11 +21,13 @@ from deblur.store import (
     find_run,
     find_sequence,
     history,
+    note_pruned,
+    publish_run,
     retracted,
     state_of,
     verify_run,
 )
-from deblur.versions import Policy, compare, most_changed, promote, prunable, prune, retract, rollback
+from deblur.versions import DAY, Policy, compare, most_changed, promote, prunable, prune, retract, rollback
 from tests.small import COUNT, Command, command, write_frames, write_job
 
 
@@ -266,3 +268,15 @@ def test_prune_keeps_the_published_run_its_source_and_the_evidence(
     assert prune(Archive.open(place), Policy(0, 0.0)) == []
     assert list(find_damage(Archive.open(place))) == []  # nobody misses the run
     assert deblur("rollback", place / "frames").code == 1
+
+
+def test_pruning_another_run_is_no_use_of_this_one(sequence: SequenceStore, folder: Path) -> None:
+    """A run went out of use when it was replaced, not when another one was removed long before."""
+    first, second = names(sequence)
+    promote(sequence, sequence.run(first))
+    with sequence.lease().held() as lease:
+        token = lease.token or 0
+        note_pruned(sequence, "run-of-old", token, clock=lambda: 3e9)
+        publish_run(sequence, sequence.run(second), token, action="promote", clock=lambda: 5e9)
+    gone = prunable(Archive.open(folder / "archive"), Policy(0, DAY), now=5e9 + 1)
+    assert list(gone) == []
