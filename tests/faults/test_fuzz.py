@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is copied that might not survive"),
 ]
-EXAMPLES = 25  # a seed and a way to write
+EXAMPLES = 12  # a seed and a way to write
 LIMITS = ReadLimits(max_pixels=1 << 20, max_bytes=1 << 22, max_pages=1 << 12)
 MEMORY = 384 << 20  # bytes beyond what the process has
 SECONDS = 10  # of CPU
