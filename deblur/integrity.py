@@ -288,7 +288,7 @@ def _computed(
 
     finished, need = count(1), max(int(told.get("peak_bytes", 0)) for told in records)
     with connection(need) if connection else nullcontext() as client:
-        failures = run_tasks(tasks, client=client, done=done)
+        failures = run_tasks(tasks, client=client, done=done, need=need)
     if failures:
         raise StoreError(f"a unit can't be computed again: {failures[0]}")
     return made

@@ -39,6 +39,7 @@ memory = "4 GiB"                # per worker; a plan over it is refused
 [cluster]
 kind = "local"                  # "serial", "address", "ssh", "slurm" and other batch systems, "kubernetes"
 # workers = 4                   # default: one a core
+# patience = 60                 # seconds without any worker after which a run leaves
 
 [publish]
 # by = "quality"                # "person": every run waits for `deblur promote`
