@@ -166,10 +166,12 @@ def run(
 ) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
     from deblur.config import load_job
+    from deblur.night import deadline
     from deblur.terminal import progress_bars
     from flows.attended import attended
 
     config = load_job(job)
+    deadline(until)  # before a server is started
     if sample:
         _run_sample(config, job, sample, as_json)
         return
@@ -292,7 +294,8 @@ def restore(
     try:
         config = parse_job(asked, name="restore")
     except ConfigError as error:  # they were given as options, and are to be named so
-        raise ConfigError(OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))) from None
+        named = OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))
+        raise ConfigError(named.replace("--path", "INPUT", 1)) from None
     config = with_settings(config, dict(map(as_setting, change or ())))
     if preview:
         _show_preview(config, output, preview, as_json)

@@ -35,7 +35,8 @@ EXPRESSIONS += [rule["expr"] for rule in ALERTS["groups"][0]["rules"]]
 
 def tool(*names: str, package: str) -> str:
     """The first of these programs that is installed; without any the test is skipped."""
-    found = next(filter(None, map(shutil.which, names)), None)
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = next(filter(None, (shutil.which(name, path=places) for name in names)), None)
     if found is None:
         pytest.skip(f"none of {', '.join(names)} is installed ({package} has it)")
     return str(found)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
-from deblur.errors import ReadError, meant
+from deblur.errors import ReadError, near
 from deblur.io import images, npy, tiff, video, zarr_store
 from deblur.io.objects import open_objects
 from deblur.io.reader import Opener, Order, Reader, ReadLimits, ReadOptions
@@ -41,14 +40,6 @@ REFUSED = {
 }
 
 
-def _near(path: Path) -> str:
-    """A name beside the one that isn't there, for a slip of the finger."""
-    try:
-        return meant(path.name, [entry.name for entry in islice(os.scandir(path.parent), 1000)])
-    except OSError:
-        return ""
-
-
 def open_source(
     source: str, *, limits: ReadLimits | None = None, order: Order = "name"
 ) -> tuple[Reader, ...]:
@@ -76,7 +67,7 @@ def open_source(
             return open_objects(there, options, _opener)
         source = str(there)
     if not os.path.exists(source) and not images.is_glob(source):
-        raise ReadError(f"{source} does not exist{_near(Path(source))}: check the path")
+        raise ReadError(f"{source} does not exist{near(Path(source))}: check the path")
     if os.path.isfile(source) and os.path.getsize(source) == 0:
         raise ReadError(f"{source} is empty (0 bytes): copy it again or leave it out")
     return _opener(source).open(source, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deblur.errors import StoreError
+from deblur.errors import StoreError, meant
 from deblur.place import place
 from deblur.store.archive import SUFFIX, Archive, SequenceStore
 from deblur.store.run import RunStore
@@ -15,10 +15,15 @@ def find_sequence(text: str) -> SequenceStore:
     path = place(text)
     folder = path.parent.parent if path.parent.name == "sequences" else path.parent
     if not (folder / "archive.json").is_file():
-        raise StoreError(f"{text}: {folder} is no archive: {FORMS}")
+        if (path / "archive.json").is_file():
+            raise StoreError(
+                f"{text} is a whole archive: name one of its sequences, as `deblur status {text}` tells"
+            )
+        raise StoreError(f"{text}: {folder.resolve()} is no archive: {FORMS}")
     sequence = Archive.open(folder).sequence(path.name)
     if not sequence.source.exists:
-        raise StoreError(f"{folder} has no sequence {path.name!r}: see `deblur status {folder}`")
+        slip = meant(path.name, Archive.open(folder).sequences())
+        raise StoreError(f"{folder} has no sequence {path.name!r}{slip}: see `deblur status {folder}`")
     return sequence
 
 
