@@ -81,7 +81,7 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
     archive = Archive.open(path)
     store = archive.sequence(sequence)
     if not store.source.exists:
-        raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
+        raise archive.unknown(sequence)
     chain = segments(archive, sequence) if run is None and "first" not in _told(store) else (store,)
     runs = [_chosen(part, run) for part in chain]
     order = in_order(chain) if len(chain) > 1 else [(0, place) for place in own_frames(store)]

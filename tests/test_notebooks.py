@@ -26,12 +26,15 @@ def test_a_notebook_is_kept_without_what_it_showed(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_and_shows_its_pictures(name: str, tmp_path: Path) -> None:
+def test_a_notebook_runs_and_shows_its_pictures(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for package in ("ipykernel", "matplotlib", "xarray"):
         pytest.importorskip(package, reason=f"the notebooks need {package}")
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install nbclient ipykernel")
     import nbformat
 
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parents[1]))  # this deblur, in the kernel's process too
     book = nbformat.read(FOLDER / name, as_version=4)
     nbformat.validate(book)
     nbclient.NotebookClient(book, timeout=180, resources={"metadata": {"path": str(tmp_path)}}).execute()

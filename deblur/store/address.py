@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deblur.errors import StoreError, meant
+from deblur.errors import StoreError
 from deblur.place import place
 from deblur.store.archive import SUFFIX, Archive, SequenceStore
 from deblur.store.run import RunStore
@@ -20,10 +20,10 @@ def find_sequence(text: str) -> SequenceStore:
                 f"{text} is a whole archive: name one of its sequences, as `deblur status {text}` tells"
             )
         raise StoreError(f"{text}: {folder.resolve()} is no archive: {FORMS}")
-    sequence = Archive.open(folder).sequence(path.name)
+    archive = Archive.open(folder)
+    sequence = archive.sequence(path.name)
     if not sequence.source.exists:
-        slip = meant(path.name, Archive.open(folder).sequences())
-        raise StoreError(f"{folder} has no sequence {path.name!r}{slip}: see `deblur status {folder}`")
+        raise archive.unknown(path.name)
     return sequence
 
 

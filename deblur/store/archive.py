@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError, near
+from deblur.errors import StoreError, meant, near
 from deblur.place import Place, place
 from deblur.store import survey
 from deblur.store.durable import (
@@ -113,6 +113,13 @@ class Archive:
                 f"{sequence_id!r} can't be the id of a sequence: see `deblur status` for those there are"
             )
         return SequenceStore(self.path / "sequences" / sequence_id)
+
+    def unknown(self, sequence_id: str) -> StoreError:
+        """The error for a sequence that isn't there."""
+        slip = meant(sequence_id, self.sequences())
+        return StoreError(
+            f"{self.path} has no sequence {sequence_id!r}{slip}: see `deblur status {self.path}`"
+        )
 
     def sequences(self) -> tuple[str, ...]:
         """The ids of the sequences whose ingest has finished, sorted."""
