@@ -251,6 +251,7 @@ def test_scheduler_and_worker_of_the_compose_file_with_the_image_s_health_check(
 
     lines = (DEPLOY / "dask.env").read_text(encoding="utf-8").splitlines()
     told = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    told["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     (check,) = re.findall(
         r"HEALTHCHECK.*\\\n +CMD (\[.*\])", (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     )
