@@ -68,7 +68,7 @@ def test_bash_completes_a_command_for_real(
     monkeypatch.delenv("_DEBLUR_COMPLETE")
     (tmp_path / "deblur").write_text(f'#!/bin/sh\nexec {sys.executable} -m deblur.cli "$@"\n')
     (tmp_path / "deblur").chmod(0o755)
-    asked = f"source {tmp_path}/script; COMP_WORDS=(deblur prov) COMP_CWORD=1; _deblur_completion {tmp_path}/deblur; echo ${{COMPREPLY[@]}}"
+    asked = "source script; COMP_WORDS=(deblur prov) COMP_CWORD=1; _deblur_completion ./deblur; echo ${COMPREPLY[@]}"
     told = os.environ | {"PYTHONPATH": ROOT}
     run = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=told, cwd=tmp_path)
     assert run.stdout.split() == ["provenance"], run.stderr
@@ -78,7 +78,8 @@ def test_bash_completes_a_command_for_real(
 def test_a_bar_says_how_fast_it_goes(seconds: float, shown: str) -> None:
     now = [0.0]
     bars = Progress(_Rate(), console=Console(file=io.StringIO()), get_time=lambda: now[0])
-    task = bars.tasks[bars.add_task("restore", total=10)]
+    bars.add_task("restore", total=10)
+    (task,) = bars.tasks
     assert _Rate().render(task).plain == ""
     for _ in range(3):
         now[0] += seconds

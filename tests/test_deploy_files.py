@@ -20,6 +20,7 @@ import yaml
 
 from deblur.clusters import SETTINGS, WORKER_ENVIRONMENT, _as_environment, connect
 from deblur.config import load_job
+from deblur.encryption import make_certificates
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -231,16 +232,8 @@ def free_ports(count: int) -> list[str]:
 
 @pytest.mark.slow
 def test_scheduler_and_worker_of_the_compose_file_with_the_image_s_health_check(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="temporary certificates need cryptography")
-    from distributed.security import Security
-
-    keys = Security.temporary()
-    for name, text in (
-        ("ca", keys.tls_ca_file),
-        ("cert", keys.tls_worker_cert),
-        ("key", keys.tls_worker_key),
-    ):
-        (tmp_path / f"{name}.pem").write_text(text)
+    pytest.importorskip("cryptography", reason="certificates need cryptography")
+    make_certificates(tmp_path, hosts=["scheduler"])  # as the service `certificates` does
     here = dict(zip(("8786", "8787", "8790"), free_ports(3), strict=True))
     there = {"/tls/": f"{tmp_path}/", "0.0.0.0": "127.0.0.1", "scheduler:": "127.0.0.1:", "=:": "=127.0.0.1:"}
 

@@ -13,8 +13,6 @@ import pytest
 
 from tests.test_deploy_files import DEPLOY, ROOT, SCRIPTS, SERVICES, UNITS, night_script
 
-AWAITED = {"certificates"}  # comes with the other half of this release
-
 
 def shell_commands(text: str) -> Iterator[list[str]]:
     """The calls of ours, Prefect's and Dask's in a piece of shell."""
@@ -60,8 +58,7 @@ def parse_deblur(words: list[str]) -> None:
 
     group: Any = typer.main.get_command(app)
     name, *rest = words
-    if name not in AWAITED:
-        group.get_command(None, name).make_context(name, rest)
+    group.get_command(None, name).make_context(name, rest)
 
 
 def parse_dask(words: list[str]) -> None:

@@ -126,7 +126,8 @@ def _write_folder(
     for frame, name, target in zip(frames, names, targets, strict=False):
         path = folder / target
         if as_png:
-            notes = None if original is None else exif_of(original / name)
+            within = original is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
+            notes = exif_of(original / name) if original is not None and within else None
             path.write_bytes(with_exif(bytes(imagecodecs.png_encode(_interleaved(frame), level=4)), notes))
             _sync(path)
         else:
