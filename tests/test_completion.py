@@ -68,7 +68,7 @@ def test_bash_completes_a_command_for_real(
     monkeypatch.delenv("_DEBLUR_COMPLETE")
     (tmp_path / "deblur").write_text(f'#!/bin/sh\nexec {sys.executable} -m deblur.cli "$@"\n')
     (tmp_path / "deblur").chmod(0o755)
-    asked = "source script; COMP_WORDS=(deblur prov) COMP_CWORD=1; _deblur_completion ./deblur; echo ${COMPREPLY[@]}"
+    asked = "source ./script; COMP_WORDS=(deblur prov) COMP_CWORD=1; _deblur_completion ./deblur; echo ${COMPREPLY[@]}"
     told = os.environ | {"PYTHONPATH": ROOT}
     run = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=told, cwd=tmp_path)
     assert run.stdout.split() == ["provenance"], run.stderr
