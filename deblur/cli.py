@@ -275,7 +275,9 @@ def restore(
             metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
         ),
     ] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; default: one a core, or one for a short clip.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -304,7 +306,7 @@ def restore(
         _show_preview(config, output, preview, as_json)
         return
     going_on = scratch_of(output).exists()
-    still, cost = first_look(config, output)
+    still, cost, config = first_look(config, output)
     check_output(output, pictures=still)
     if still:
         if report is not None:

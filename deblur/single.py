@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deblur import job as work
-from deblur.config import JobConfig
+from deblur.config import Cluster, JobConfig
 from deblur.errors import ConfigError, DeblurError, PlanError
-from deblur.foretell import Outlook, is_long, outlook
+from deblur.foretell import Outlook, is_long, is_short, outlook
 from deblur.ingest import Progress, readers_of
 from deblur.io.export import export_frames
 from deblur.io.sound import check_sound
@@ -78,8 +78,9 @@ def restore_file(
     return outcomes
 
 
-def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
-    """Whether the source is one frame alone, and what restoring it takes where that is long.
+def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None, JobConfig]:
+    """Whether the source is one frame alone, what restoring it takes where that is long, and the job, to be done in this
+    process where it is short and nobody said how.
 
     Raises ReadError where nothing can be read.
     """
@@ -87,8 +88,10 @@ def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
     with ExitStack() as stack:
         readers = [stack.enter_context(reader) for reader in readers_of(source, job)]
         if len(readers) == 1 and len(readers[0].frames) == 1:
-            return True, None
-        return False, outlook(job, readers, output.parent) if is_long(readers) else None
+            return True, None, job
+        if is_short(readers) and job.cluster == Cluster():
+            job = job.model_copy(update={"cluster": Cluster(kind="serial")})
+        return False, outlook(job, readers, output.parent) if is_long(readers) else None, job
 
 
 def scratch_of(output: Path) -> Path:
