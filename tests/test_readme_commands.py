@@ -106,3 +106,14 @@ def test_the_parsers_refuse_what_is_wrong(wrong: str) -> None:
     program, *words = wrong.split()
     with pytest.raises(Exception, match="nonsense"):
         PARSERS[program](words)
+
+
+def test_every_setting_of_prefect_is_one_that_it_knows() -> None:
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_valid_setting_names
+
+    texts = [path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*") if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"PREFECT_[A-Z_]{5,}", text)}
+    assert len(named) > 10
+    # PREFECT_AUTH is a word of compose's .env
+    assert named - {"PREFECT_AUTH"} <= _get_valid_setting_names(Settings)
