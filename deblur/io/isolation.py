@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,6 +235,7 @@ class _Process:
             env=_environment(),
             process_group=0 if os.name == "posix" else None,  # Ctrl-C is for those who know what to do
         )
+        self._at_exit = finalize(self, _stop, self._child)
 
     def is_ready(self) -> bool:
         """Whether it may be asked: a process that was forked or went elsewhere begins one of its own."""
@@ -263,17 +265,22 @@ class _Process:
 
     def stop(self, patience: float = 1.0) -> int:
         """End it; how it ended, as subprocess tells it."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        with suppress(OSError):
-            self._child.stdin.close()  # it leaves when nobody can ask any more
-        try:
-            return self._child.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            return self._child.wait()
-        finally:
-            self._child.stdout.close()
+        self._at_exit.detach()
+        return _stop(self._child, patience)
+
+
+def _stop(child: subprocess.Popen[bytes], patience: float = 1.0) -> int:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with suppress(OSError):
+        child.stdin.close()  # it leaves when nobody can ask any more
+    try:
+        return child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+    finally:
+        child.stdout.close()
 
 
 def _begin() -> _Process:
