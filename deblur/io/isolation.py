@@ -242,6 +242,11 @@ class _Process:
             env=_environment(),
             process_group=0 if os.name == "posix" else None,  # Ctrl-C is for those who know what to do
         )
+        if sys.platform == "linux":
+            import fcntl
+
+            with suppress(OSError):  # a user may have only so much of it
+                fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # fewer waits on one another
         self._at_exit = finalize(self, _stop, self._child)
 
     def is_ready(self) -> bool:
