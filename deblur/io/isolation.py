@@ -245,6 +245,7 @@ class _Process:
         if sys.platform == "linux":
             import fcntl
 
+            assert self._child.stdout is not None
             with suppress(OSError):  # a user may have only so much of it
                 fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # fewer waits on one another
         self._at_exit = finalize(self, _stop, self._child)
