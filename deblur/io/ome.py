@@ -58,19 +58,19 @@ def parse(text: str) -> tuple[Facts, ...]:
     )
 
 
-def check_files(text: str, folder: Path, limits: ReadLimits) -> None:
-    """Raise ReadError where an OME-XML document names files beside those in its own folder: tifffile opens them."""
-    for element in _root(text).iter():
-        name = element.get("FileName") if _is(element, "UUID") else None
-        if name is None:
-            continue
+def check_files(text: str, file: Path, limits: ReadLimits) -> None:
+    """Raise ReadError where the OME-XML of a file names others than in its own folder: tifffile opens them."""
+    folder = file.parent
+    try:
+        elements = [element for element in _root(text).iter() if _is(element, "UUID")]
+    except ReadError as error:
+        raise ReadError(f"{file}: {error}") from error
+    for name in {element.get("FileName") for element in elements} - {None}:
         if not name or name in (".", "..") or "/" in name or "\\" in name:
-            raise ReadError(
-                f"the OME-XML in {folder} names a file elsewhere, {name!r}: export the file again"
-            )
+            raise ReadError(f"{file}: its OME-XML names a file elsewhere, {name!r}: export it again")
         check_inside(folder / name, folder, limits)
         if (folder / name).exists() and not (folder / name).is_file():
-            raise ReadError(f"{folder / name}, which the OME-XML names, is no file: export the file again")
+            raise ReadError(f"{file}: its OME-XML names {name!r}, which is no file: export it again")
 
 
 def _root(text: str) -> ElementTree.Element:
