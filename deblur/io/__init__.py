@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from deblur.errors import ReadError, meant
-from deblur.io import images, npy, tiff, video, zarr_store
+from deblur.io import dicom, fits, hdf5, images, microscopes, npy, tiff, video, zarr_store
 from deblur.io.objects import open_objects
 from deblur.io.reader import Opener, Order, Reader, ReadLimits, ReadOptions
 from deblur.place import ObjectPlace, place
@@ -21,6 +21,10 @@ READERS: Mapping[str, Opener] = {
     "tiff": Opener(tiff.matches, tiff.open_tiff),
     "video": Opener(video.matches, video.open_video),
     "npy": Opener(npy.matches, npy.open_npy),
+    "fits": Opener(fits.matches, fits.open_fits),
+    "hdf5": Opener(hdf5.matches, hdf5.open_hdf5),
+    "dicom": Opener(dicom.matches, dicom.open_dicom),
+    "microscopes": Opener(microscopes.matches, microscopes.open_microscope),
     "images": Opener(images.matches, images.open_images),
 }
 
@@ -31,13 +35,7 @@ REFUSED = {
     ".heic": "HEIC is not read",
     ".avif": "AVIF is not read",
     ".exr": "OpenEXR is not read",
-    ".dng": "raw photographs are not read",
-    ".cr2": "raw photographs are not read",
-    ".nef": "raw photographs are not read",
-    ".arw": "raw photographs are not read",
     ".npz": "an .npz holds many arrays",
-    ".h5": "HDF5 is not read",
-    ".hdf5": "HDF5 is not read",
 }
 
 
