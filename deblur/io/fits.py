@@ -88,12 +88,11 @@ def read_single_pixels(path: Path) -> NDArray[Any]:
 
 @contextmanager
 def _telling(name: str) -> Iterator[None]:
-    """What astropy says of damage, warnings of cut-off files included, as ReadErrors."""
+    """What astropy raises for damage as ReadErrors; it warns of much that doesn't matter here."""
     exceptions = library("astropy.utils.exceptions", what=name, extra="fits")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", exceptions.AstropyWarning)  # of cards that don't matter here
-            warnings.filterwarnings("error", ".*truncated.*", exceptions.AstropyUserWarning)
+            warnings.simplefilter("ignore", exceptions.AstropyWarning)
             yield
     except (*BROKEN, exceptions.AstropyWarning) as error:
         raise broken(name, error, kind="FITS") from error
@@ -119,6 +118,9 @@ def _groups(path: str, hdus: Any) -> Mapping[str, Sequence[Any]]:
         single = all(axis == "C" for axis in _axes(hdu)[0])
         alike = (hdu.header.get("EXTNAME", ""), hdu.shape, _stored(hdu).name)
         found.setdefault(alike if single else (*alike, number), []).append(hdu)
+    where = hdus[-1].fileinfo()
+    if Path(path).stat().st_size > where["datLoc"] + where["datSpan"]:
+        raise ReadError(f"{path} ends in something that is no FITS, it may be cut off: copy it again")
     if not found:
         raise ReadError(f"{path} holds no image, tables at the most: leave it out")
     names = [str(key[0]).lower() or str(number) for number, key in enumerate(found)]
