@@ -190,7 +190,8 @@ def _pixel_size(data: Any) -> tuple[float, float, str] | None:
 
 
 def _in_cm(region: Any) -> bool:
-    return region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == 3
+    units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
+    return units == (3, 3)
 
 
 def _taken(data: Any) -> float | None:

@@ -10,13 +10,13 @@ import struct
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur import __version__
 from deblur.errors import ConfigError, ReadError
 from deblur.io.dicom import FORMAT, header_of
 from deblur.io.stack import library
@@ -86,7 +86,7 @@ def _as_stored(frame: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
     if frame.dtype == kind:
         return frame
     limits = np.iinfo(kind)  # they were read as floats that hold every value
-    return np.clip(np.rint(frame), limits.min, limits.max).astype(kind)
+    return np.asarray(np.clip(np.rint(frame), limits.min, limits.max).astype(kind))
 
 
 def _derive(data: Any, series: str) -> None:
@@ -96,12 +96,12 @@ def _derive(data: Any, series: str) -> None:
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
     source.PurposeOfReferenceCodeSequence = [_code(dataset(), *SOURCE_IMAGE)]
     equipment = dataset()
-    equipment.Manufacturer, equipment.SoftwareVersions = "deblur", metadata.version("deblur")
+    equipment.Manufacturer, equipment.SoftwareVersions = "deblur", __version__
     equipment.PurposeOfReferenceCodeSequence = [_code(dataset(), *PROCESSING)]
     data.ImageType = ["DERIVED", "SECONDARY", *list(data.get("ImageType") or ())[2:]]
     data.SourceImageSequence = [source]
     data.DerivationDescription = (
-        f"Motion blur removed by deblur {metadata.version('deblur')}: deconvolution along measured motion"
+        f"Motion blur removed by deblur {__version__}: deconvolution along measured motion"
     )
     data.ContributingEquipmentSequence = [
         *deepcopy(data.get("ContributingEquipmentSequence") or []),

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,7 @@ def _readers(file: OpenFile, hdus: Sequence[Any], suffix: str, options: ReadOpti
             metadata={"format": "FITS", **_notes(first.header), **stored(_stored(first))},
         )
         infos = tuple(_infos(file.path.name + suffix + plane.suffix, frames, plane, interval))
-        yield StackReader(
-            header, infos, file, lambda index, frames=frames: _decoded(*frames[index]), kind="FITS"
-        )
+        yield StackReader(header, infos, file, partial(_frame, frames), kind="FITS")
 
 
 def _infos(
@@ -199,6 +198,10 @@ def _stored(hdu: Any) -> np.dtype[Any]:
 
 def _dtype(name: str, hdu: Any) -> str:
     return check_dtype(name, widened(_stored(hdu)))
+
+
+def _frame(frames: Sequence[tuple[Any, Sequence[int]]], index: int) -> NDArray[Any]:
+    return _decoded(*frames[index])
 
 
 def _decoded(hdu: Any, numbers: Sequence[int]) -> NDArray[Any]:

@@ -134,7 +134,7 @@ def _times(data: Any) -> Sequence[float]:
     """The seconds of each frame, from the data set that NeXus' `axes` names for the first axis."""
     names = data.parent.attrs.get("axes", ())
     first = names if isinstance(names, str) else next(iter(names), "")
-    scale = data.parent.get(first) if first else None
+    scale: Any = data.parent.get(first) if first else None
     unit = SECONDS.get(str(getattr(scale, "attrs", {}).get("units", "")))
     if unit is None or getattr(scale, "shape", None) != data.shape[:1]:
         return ()

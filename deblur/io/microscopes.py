@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -42,17 +44,17 @@ def open_microscope(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     Raises ReadError for damage and beyond the limits, ConfigError where bioio or the format's plugin is not installed.
     """
     bioio = library("bioio", what=path, extra="microscopes")
-    missing = library("bioio_base.exceptions", what=path, extra="microscopes").UnsupportedFileFormatError
+    unsupported = library("bioio_base.exceptions", what=path, extra="microscopes").UnsupportedFileFormatError
+    plugin = PLUGINS[Path(path).suffix.lower()]
+    if find_spec(plugin.replace("-", "_")) is None:
+        raise ConfigError(f"{path} can't be read here (bioio lacks its plugin): pip install {plugin}")
     try:
         image = bioio.BioImage(path)
         file = OpenFile(Path(path), lambda: None)  # the plugins open it anew for each plane
         readers = [
             reader for number in range(len(image.scenes)) for reader in _readers(file, image, number, options)
         ]
-    except missing:
-        plugin = PLUGINS[Path(path).suffix.lower()]
-        raise ConfigError(f"{path} is read by a plugin of bioio or is broken: pip install {plugin}") from None
-    except BROKEN as error:
+    except (*BROKEN, unsupported) as error:
         raise broken(path, error, kind="microscope's file") from error
     check_count(path, sum(len(reader.frames) for reader in readers), options.limits)
     return tuple(readers)
@@ -88,7 +90,7 @@ def _readers(file: OpenFile, image: Any, scene: int, options: ReadOptions) -> It
             header,
             frames,
             file,
-            lambda index, place=place: _plane(image, scene, place, index),
+            partial(_plane, image, scene, place),
             kind="microscope's file",
         )
 
