@@ -54,7 +54,14 @@ def test_a_key_counts_for_its_kinds_and_is_refused_for_others(key: str) -> None:
 
 
 def test_every_key_is_of_all_kinds_or_of_some() -> None:
-    assert set(Cluster.model_fields) - set(OF_KIND) == {"kind", "workers", "patience", "kernels", "tls_cert", "tls_key"}
+    assert set(Cluster.model_fields) - set(OF_KIND) == {
+        "kind",
+        "workers",
+        "patience",
+        "kernels",
+        "tls_cert",
+        "tls_key",
+    }
 
 
 @pytest.mark.parametrize(

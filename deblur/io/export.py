@@ -85,18 +85,59 @@ def export_frames(
         raise ConfigError(f"{destination} exists already: name another destination or remove it")
     if times is not None and len(times) != len(names):
         raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
     turn = 1 if suffix == ".npy" else orientation_of(header)
     shown = (upright(frame, turn) if turn > 1 else frame for frame in _checked(frames, header, len(names)))
-    try:
+    with _staged(destination) as staged:
         write(shown, staged, header=_upright_header(header, turn))
+    return destination
+
+
+def export_stack(layers: Sequence[Layer], destination: Path) -> Path:
+    """Put the planes of one file back together in one OME-TIFF. Nothing stands at `destination` until all of it does.
+
+    Raises ConfigError when it exists, is named otherwise, or the planes of a position differ in shape or in number of
+    frames, as they do where some could not be read.
+    """
+    if not is_ome(destination):
+        raise ConfigError(f"{destination}: several planes go into a folder, a .zarr or an .ome.tif")
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already: name another destination or remove it")
+    for position in {layer.position for layer in layers}:
+        stack = [layer for layer in layers if layer.position == position]
+        if len({(layer.header.shape, layer.header.dtype, len(layer.times)) for layer in stack}) > 1:
+            raise ConfigError(
+                f"{destination}: planes of {stack[0].header.name} differ: export them one by one"
+            )
+    with _staged(destination) as staged:
+        write_ome(layers, staged)
+    return destination
+
+
+def layer_of(header: SequenceHeader, times: Sequence[float | None], frames: Frames) -> Layer:
+    """A sequence as a layer of the file that it came from, by the position and z that its reader named it after.
+
+    >>> header = SequenceHeader("cells/p001/z003", (1, 4, 6), "uint16", ("grey",))
+    >>> layer_of(header, [], []).position, layer_of(header, [], []).z
+    ('p001', 3)
+    """
+    plane = header.name.partition("/")[2]
+    found = re.search(r"(?:^|[/-])z([0-9]+)$", plane)
+    position, z = (plane[: found.start()], int(found[1])) if found else (plane, 0)
+    return Layer(header, position, z, times, frames)
+
+
+@contextlib.contextmanager
+def _staged(destination: Path) -> Iterator[Path]:
+    """A name beside the destination, which gets the destination's when the block ends well."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
+    try:
+        yield staged
         _sync(staged)
         os.rename(staged, destination)
     except BaseException:
         _discard(staged)
         raise
-    return destination
 
 
 def _upright_header(header: SequenceHeader, orientation: int) -> SequenceHeader:

@@ -35,7 +35,9 @@ def write_tiff(
     big = size > CLASSIC
     block = None if original is None or big else exif_of(original)
     texts, parts = directories(block) if block else ((), {})
-    pointers: list[Extra] = [(code, LONG, 1, 0, True) for code in parts]
+    pointers: list[Extra] = [
+        (code - 1, LONG, 1, 0, True) for code in parts
+    ]  # tifffile writes none of these codes
     tags = [*geo_tags(header.metadata, original), *texts, *pointers]
     with tifffile.TiffWriter(path, bigtiff=big, byteorder="<") as writer:
         for frame in frames:
@@ -59,15 +61,15 @@ def interleaved(frame: NDArray[Any]) -> NDArray[Any]:
 
 
 def _append(path: Path, parts: dict[int, Any]) -> None:
-    """Directories of notes behind the pixels of a classic TIFF, and their offsets into the tags that wait for them."""
+    """Directories of notes behind the pixels of a classic TIFF; the tags that wait for them get their codes and places."""
     with path.open("r+b") as stream:
         for code, directory in parts.items():
             at = stream.seek(0, 2)
             at += at % 2
             stream.seek(at)
             stream.write(directory.tobytes(at))
-            stream.seek(_entry(stream, code) + 8)
-            stream.write(struct.pack("<I", at))
+            stream.seek(_entry(stream, code - 1))
+            stream.write(struct.pack("<HHII", code, LONG, 1, at))
 
 
 def _entry(stream: Any, code: int) -> int:
