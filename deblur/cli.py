@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, evidence, keeping, status, versions
+from deblur.commands import catalog, evidence, keeping, security, status, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -26,6 +27,7 @@ from deblur.commands.answers import (
     print_plans,
     report_outcomes,
 )
+from deblur.encryption import refuse_shared_kernels
 from deblur.errors import ConfigError, DeblurError
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
+        refuse_shared_kernels(os.environ.get("NUMBA_CACHE_DIR"))
         with _terminated_as_interrupted():
             app([argument for argument in given if argument != "--debug"], prog_name="deblur")
     except Exception as error:
@@ -303,8 +306,7 @@ def restore(
     if still:
         if report is not None:
             raise ConfigError(f"--report {report}: a still has no report; leave it out")
-        whole = config.restore.strength if config.restore.strength is not None else 1.0
-        found = restore_picture(config.sources[0], output, strength=whole)
+        found = restore_picture(config, output)
         if as_json:
             print_json(found)
         else:
@@ -353,6 +355,7 @@ for command in (
     versions.prune,
     evidence.explain,
     evidence.provenance,
+    security.certificates,
 ):
     app.command()(command)
 app.command("list")(catalog.find)

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from deblur.config import Cluster
+from deblur.encryption import refuse_open, refuse_shared_kernels
 from deblur.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def connect(cluster: Cluster, *, memory: int, need: int = 0) -> Iterator[Client 
     if cluster.kind == "serial":
         yield None
         return
+    refuse_open(cluster)
+    refuse_shared_kernels(cluster.kernels)
     import dask
     import distributed  # noqa: F401 (its defaults must be there before ours are set, and stay when ours go)
 
@@ -287,11 +290,6 @@ def _ssh(cluster: Cluster, memory: int) -> Callable[[], Any]:
     from distributed import SSHCluster
 
     options = {"nthreads": 1, "memory_limit": memory, "n_workers": cluster.workers or 1}
-    security = _security(cluster)
-    if security is None:
-        log.warning(
-            "cluster.kind 'ssh' without tls_ca, tls_cert, tls_key: whoever reaches the port can run code"
-        )
     return lambda: SSHCluster(
         list(cluster.hosts),
         connect_options={"known_hosts": None} if cluster.trust_hosts else {},
@@ -299,10 +297,10 @@ def _ssh(cluster: Cluster, memory: int) -> Callable[[], Any]:
         scheduler_options={
             "port": 0,
             "dashboard_address": "127.0.0.1:0",
-            **({"protocol": "tls"} if security else {}),
+            "protocol": "tls",
         },
         remote_python=cluster.python,
-        **({"security": security} if security else {}),
+        security=_security(cluster),
     )
 
 

@@ -5,38 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from deblur.errors import ConfigError, meant
+from deblur.limits import Decode, Limits, Section
 from deblur.place import place
 from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
-
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def parse_bytes(value: Any) -> Any:
-    """'4 GiB' → 4294967296; numbers pass through."""
-    if not isinstance(value, str):
-        return value
-    number = value.rstrip("BbGgMmKkIi ")
-    unit = value[len(number) :].strip().upper()
-    try:
-        return int(float(number) * UNITS[unit])
-    except (KeyError, ValueError):
-        raise ValueError(f"{value!r} is not a size: write it like '4 GiB'") from None
-
 
 SOURCE_SHARD = 1 << 28  # bytes of the frames that are held while a source is written
 
@@ -50,12 +28,7 @@ def check_address(value: str) -> str:
     return value
 
 
-Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Address = Annotated[str, AfterValidator(check_address)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Source(Section):
@@ -80,6 +53,9 @@ class Source(Section):
     )
     transfer: Literal["auto", "srgb", "linear"] = Field(default="auto", description="how codes become light")
     order: Literal["name", "time"] = Field(default="name", description="order of the files of a folder")
+    within: Address | None = Field(
+        default=None, description="folder that links may not lead `path` out of; a watched place is one"
+    )
     camera: str = Field(default="", description="which camera took it; the catalog finds sequences by it")
     metadata: dict[str, str | float | bool] = Field(
         default={}, description="whatever else the catalog should find sequences by"
@@ -162,15 +138,6 @@ class Tiling(Section):
     def source_frames(self, frame_bytes: int) -> int:
         """Frames of a shard of the source: fewer of large ones, so that reading them in takes little memory."""
         return max(1, min(self.frames or 4, SOURCE_SHARD // frame_bytes))
-
-
-class Limits(Section):
-    memory: Size = Field(
-        default=parse_bytes("4 GiB"), description="per worker process; a plan over it is refused"
-    )
-    broken: float = Field(
-        default=0.1, ge=0, le=1, description="share of a sequence's frames that may be quarantined"
-    )
 
 
 BATCH = ("slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor")
@@ -306,6 +273,7 @@ class JobConfig(Section):
         default=(), description="what to store beyond the usual"
     )
     limits: Limits = Limits()
+    decode: Decode = Decode()
     cluster: Cluster = Cluster()
     publish: Publication = Publication()
     hooks: Hooks = Hooks()
@@ -337,8 +305,8 @@ def load_job(path: Path) -> JobConfig:
     return job.model_copy(
         update={
             "archive": _anchored(job.archive, here),
-            "sources": tuple(s.model_copy(update={"path": _anchored(s.path, here)}) for s in job.sources),
-            "watch": tuple(w.model_copy(update={"path": _anchored(w.path, here)}) for w in job.watch),
+            "sources": tuple(_at(here, source) for source in job.sources),
+            "watch": tuple(_at(here, watch) for watch in job.watch),
         }
     )
 
@@ -375,6 +343,14 @@ def _keys(raw: Mapping[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
+SourceOrWatch = TypeVar("SourceOrWatch", bound=Source)
+
+
+def _at(here: Path, source: SourceOrWatch) -> SourceOrWatch:
+    within = None if source.within is None else _anchored(source.within, here)
+    return source.model_copy(update={"path": _anchored(source.path, here), "within": within})
+
+
 def _anchored(path: str, here: Path) -> str:
     return path if "://" in path else str(here / Path(path).expanduser())
 
@@ -393,5 +369,5 @@ def _fault(error: Any) -> str:
 
 
 def _known() -> list[str]:
-    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Cluster)
-    return [key for model in (*sections, Publication, Hooks) for key in model.model_fields]
+    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Decode)
+    return [key for model in (*sections, Cluster, Publication, Hooks) for key in model.model_fields]

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deblur.errors import StoreError
-from deblur.place import Place, below, files_below
-from deblur.provenance import CRATE
+from deblur.place import Place, below
 from deblur.store import Problem, RunStore, SequenceStore, sha256_file
 from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, write_json
 from deblur.store.run import SEAL
@@ -96,14 +95,8 @@ def renew_sums(sequence: SequenceStore, run: RunStore) -> None:
 
 
 def _files(run: RunStore) -> Iterator[str]:
-    """Everything of a run but its shards, without walking through those."""
-    names = list(run.spec.arrays())
-    groups = sorted({name.split("/")[0] for name in names if "/" in name})
-    yield from ("/".join((*name, "zarr.json")) for name in ((), *((n,) for n in (*groups, *names))))
-    yield from (name for name in (CRATE, SEAL) if (run.path / name).is_file())
-    for path, _ in files_below(run.path / "provenance"):
-        if not path.name.endswith(".partial"):
-            yield below(path, run.path)
+    seal = (run.path / SEAL,) if run.sealed else ()
+    return (below(path, run.path) for path in (*run.documents(), *seal))
 
 
 def _is(path: Place, digest: str) -> bool:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import smtplib
+import ssl
 import subprocess
 import threading
 import urllib.request
@@ -98,5 +99,20 @@ def _mail(hooks: Hooks, report: Report) -> None:
     message["Subject"] = f"deblur: {report.get('state', 'failed')}: {report.get('archive', '')}"
     message["From"] = message["To"] = hooks.mail
     message.set_content("\n".join([*report.get("faults", ()), "", json.dumps(report, indent=1)]))
-    with smtplib.SMTP(host, int(port or 25), timeout=PATIENCE) as server:
+    user, password = (os.environ.get(f"DEBLUR_SMTP_{part}", "") for part in ("USER", "PASSWORD"))
+    connected = smtplib.SMTP_SSL if port == "465" else smtplib.SMTP
+    with connected(host, int(port or 25), timeout=PATIENCE) as server:
+        server.ehlo()
+        here = host in (
+            "localhost",
+            "127.0.0.1",
+            "::1",
+        )  # where certificates are nobody's, and nobody listens
+        if not here and server.has_extn("starttls"):
+            server.starttls(context=ssl.create_default_context())
+            server.ehlo()
+        if user:
+            if not here and not isinstance(server.sock, ssl.SSLSocket):
+                raise ValueError("a password goes over TLS only")
+            server.login(user, password)
         server.send_message(message)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import DeblurError, ReadError
 from deblur.io import Reader, open_source
+from deblur.io.reader import check_inside
 from deblur.place import ObjectPlace, Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
@@ -46,6 +47,14 @@ class Ingested:
     error: DeblurError | None = None
 
 
+def readers_of(source: Source, job: JobConfig) -> tuple[Reader, ...]:
+    """Open a source within the job's limits; foreign files are decoded as the job says."""
+    limits = job.limits.reading
+    if source.within is not None:
+        check_inside(str(place(source.path)), str(place(source.within)), limits)
+    return open_source(source.path, limits=limits, order=source.order, isolation=job.decode.apart)
+
+
 def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progress) -> list[Ingested]:
     """Bring one source into the archive at `path`, made if it isn't there; what it has already is left alone.
 
@@ -54,7 +63,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
     leaves the archive as it was; the others of the source go on. Raises what the first met with when none could be read.
     """
     try:
-        readers = open_source(source.path, order=source.order)
+        readers = readers_of(source, job)
     except OSError as error:
         raise _unreadable(source, error) from None
     with ExitStack() as stack:

@@ -41,6 +41,7 @@ from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import PIXELS, pixel_digest
 from deblur.store.table import ShardTable
 from deblur.tiling import Box
+from deblur.types import Isolation, ReadLimits
 from deblur.unit import Task
 
 LITTLE = Sample(1e-9)  # metadata is looked at in any case
@@ -288,7 +289,7 @@ def _computed(
 
     finished, need = count(1), max(int(told.get("peak_bytes", 0)) for told in records)
     with connection(need) if connection else nullcontext() as client:
-        failures = run_tasks(tasks, client=client, done=done)
+        failures = run_tasks(tasks, client=client, done=done, need=need)
     if failures:
         raise StoreError(f"a unit can't be computed again: {failures[0]}")
     return made
@@ -370,7 +371,9 @@ def _read_originals(store: SequenceStore, t0: int, t1: int) -> Any:
     told = store.source.header.metadata["deblur"]
     source = Source.model_validate(told["source"])
     with ExitStack() as stack:
-        readers = [stack.enter_context(r) for r in open_source(source.path, order=source.order)]
+        limits = ReadLimits().raised_to(store.source.header, len(store.source.frames))  # it was ingested once
+        opened = open_source(source.path, limits=limits, order=source.order, isolation=Isolation())
+        readers = [stack.enter_context(reader) for reader in opened]
         reader = next((r for r in readers if r.header.name == store.source.header.name), readers[0])
         places = {name: place for place, name in enumerate(frame_names(reader))}
         frames = []

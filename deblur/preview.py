@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from deblur.config import JobConfig, Source
 from deblur.errors import ArrayError, ConfigError
 from deblur.foretell import Outlook, outlook
-from deblur.ingest import Progress
-from deblur.io import Reader, open_source
+from deblur.ingest import Progress, readers_of
+from deblur.io import Reader
 from deblur.light import Light, resolve
 from deblur.plan import Exposure, check_methods, source_exposure
 from deblur.report import pictures
@@ -53,7 +53,7 @@ def preview(job: JobConfig, picture: Path, *, count: int, progress: Progress) ->
     don't tell it, or the picture can't be written, and what reading raises.
     """
     source, settings = job.sources[0], check_methods(job)
-    readers = open_source(source.path, order=source.order)
+    readers = readers_of(source, job)
     try:
         reader = readers[0]
         if len(reader.frames) < 2:

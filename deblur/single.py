@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deblur import job as work
-from deblur.config import JobConfig, Source
+from deblur.config import JobConfig
 from deblur.errors import ConfigError, DeblurError, PlanError
 from deblur.foretell import Outlook, is_long, outlook
-from deblur.ingest import Progress
-from deblur.io import dicom, open_source
+from deblur.ingest import Progress, readers_of
+from deblur.io import dicom
 from deblur.io.export import export_frames, is_ome
 from deblur.io.sound import check_sound
 from deblur.judge import summarise
@@ -93,7 +93,7 @@ def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
     """
     source = job.sources[0]
     with ExitStack() as stack:
-        readers = [stack.enter_context(reader) for reader in open_source(source.path, order=source.order)]
+        readers = [stack.enter_context(reader) for reader in readers_of(source, job)]
         if len(readers) == 1 and len(readers[0].frames) == 1:
             return True, None
         return False, outlook(job, readers, output.parent) if is_long(readers) else None
@@ -104,18 +104,20 @@ def scratch_of(output: Path) -> Path:
     return output.parent / f".{output.name}.deblur"
 
 
-def restore_picture(source: Source, output: Path, *, strength: float = 1.0) -> dict[str, Any]:
-    """Restore the one frame of `source`, blindly, into `output`; what is told of it, with a `line` for people.
+def restore_picture(job: JobConfig, output: Path) -> dict[str, Any]:
+    """Restore the one frame of the one source of `job`, blindly, into `output`; what is told of it, with a `line` for
+    people.
 
     Raises ConfigError when the output exists or is of no kind that holds a still.
     """
     check_output(output, pictures=True)
-    (reader,) = open_source(source.path, order=source.order)
+    source, strength = job.sources[0], job.restore.strength
+    (reader,) = readers_of(source, job)
     with reader:
         header, info, codes = reader.header, reader.frames[0], reader.read(0)
     transfer = source.transfer if source.transfer != "auto" else header.transfer or "auto"
     light = resolve(header.dtype, transfer=transfer, largest=float(codes.max()), bits=header.bits)
-    image, found = restored_still(codes, light, strength=strength)
+    image, found = restored_still(codes, light, strength=1.0 if strength is None else strength)
     name = Path(info.name).stem
     if output.suffix.lower() == ".png":
         with TemporaryDirectory(dir=_made(output.parent), prefix=".deblur-") as folder:

@@ -35,10 +35,18 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 [limits]
 memory = "4 GiB"                # per worker; a plan over it is refused
 # broken = 0.1                  # share of a sequence's frames that may be quarantined
+# max_pixels = 1073741824       # of a frame; likewise max_bytes, max_pages, max_ratio (decoded / stored bytes)
+# links = "inside"              # "anywhere": symbolic links may lead out of a folder of sources
+
+[decode]                        # foreign files, in a process of their own
+# isolation = true
+# memory = "1 GiB"              # beside six times a frame
+# seconds = 120                 # of CPU time, for a frame
 
 [cluster]
 kind = "local"                  # "serial", "address", "ssh", "slurm" and other batch systems, "kubernetes"
 # workers = 4                   # default: one a core
+# patience = 60                 # seconds without any worker after which a run leaves
 
 [publish]
 # by = "quality"                # "person": every run waits for `deblur promote`

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,3 +124,35 @@ class SequenceHeader:
     transfer: str | None = None
     pixel_size: tuple[float, float, str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What a source may ask of this machine; checked from headers, before anything is decoded.
+
+    `max_pixels`, `max_bytes`: of one decoded frame. `max_pages`: frames of one sequence. `max_ratio`: decoded
+    over stored bytes of one frame, looked at only when the frame decodes to more than 64 MiB. `links`: where symbolic
+    links in a folder may lead.
+    """
+
+    max_pixels: int = 1 << 30
+    max_bytes: int = 1 << 33
+    max_pages: int = 1_000_000
+    max_ratio: float = 2000.0
+    links: Literal["inside", "anywhere"] = "inside"
+
+    def raised_to(self, header: SequenceHeader, frames: int) -> ReadLimits:
+        """Those that let a sequence pass which did so before, however they were set then."""
+        pixels = header.shape[1] * header.shape[2]
+        size = header.shape[0] * pixels * np.dtype(header.dtype).itemsize
+        largest = max(self.max_pixels, pixels), max(self.max_bytes, size), max(self.max_pages, frames)
+        return ReadLimits(*largest, max_ratio=float("inf"), links="anywhere")
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """A process of their own for decoders, and what it may take: `memory`, bytes beside six times a frame; `seconds`
+    of CPU time for a frame, or to open a file."""
+
+    memory: int = 1 << 30
+    seconds: float = 120.0

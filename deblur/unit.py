@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur import motion, sequence, survey
+from deblur.encryption import refuse_shared_kernels
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
@@ -123,6 +124,7 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     opened = store.run(run)
     require_class(opened.parameters["numerics"], f"run {opened.id}")
     _require_code(opened)
+    refuse_shared_kernels(os.environ.get("NUMBA_CACHE_DIR"))
     infos = frame_infos(store.source)
     return Context(
         store,

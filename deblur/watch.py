@@ -15,7 +15,7 @@ from deblur.io.objects import matching, objects_of, version
 from deblur.place import ObjectPlace, Place, place
 from deblur.store.durable import digest_of
 
-OWN = ("path", "id", "pattern", "quiet")  # what a place does not hand on to its sequences
+OWN = ("path", "id", "pattern", "quiet", "within")  # what a place does not hand on to its sequences
 log = logging.getLogger("deblur.watch")
 
 
@@ -50,7 +50,7 @@ def _written(watch: Watch, root: Path) -> Iterator[Arrival]:
     for match in sorted(root.glob(watch.pattern)):
         name = match.relative_to(root).as_posix()
         if not _hidden(name):
-            source = _source(watch, str(match), root.name, name)
+            source = _source(watch, str(match), root.name, name).model_copy(update={"within": str(root)})
             yield _arrival(source, _files(str(match)), quiet=watch.quiet)
 
 

@@ -35,6 +35,7 @@ from deblur.watch import Arrival  # noqa: E402
 from flows import artifacts  # noqa: E402
 from flows.attended import report  # noqa: E402
 from flows.shared import crew, in_time, shared  # noqa: E402
+from flows.told import Told  # noqa: E402
 
 JobFile = Annotated[str, Field(min_length=1)]
 Until = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")]
@@ -76,9 +77,15 @@ def unless_passing(outcomes: list[Outcome]) -> list[Outcome]:
     return outcomes
 
 
-@flow(name="deblur-archive", validate_parameters=False, persist_result=False)
 def archive(config: JobConfig, until: str = "") -> list[Outcome]:
     """Bring an archive up to date with its sources."""
+    return archive_flow(Told(config), until)
+
+
+@flow(name="deblur-archive", validate_parameters=False, persist_result=False)
+def archive_flow(told: Told, until: str = "") -> list[Outcome]:
+    """The same, as Prefect runs it."""
+    config = told.job
     outcomes = _worked_off(config, work.everything(config), work.deadline(until))
     raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
     return outcomes

@@ -48,11 +48,21 @@ def attended(listener: Progress) -> Iterator[None]:
 
 def _reach_server() -> None:
     """Start the embedded server if there is no other: slow, and it must outlive Ctrl-C by a moment."""
+    from httpx import HTTPStatusError
     from prefect.client.orchestration import get_client
 
     try:
         with deaf_to_interrupts(), get_client(sync_client=True) as client:
             failure = client.api_healthcheck()
+            if failure is None:
+                client.hello()  # health is told to anybody
+    except HTTPStatusError as error:
+        if error.response.status_code != 401:
+            raise
+        raise ConfigError(
+            "the Prefect server lets nobody in without its authentication string: set PREFECT_API_AUTH_STRING here to "
+            "what PREFECT_SERVER_API_AUTH_STRING is there"
+        ) from None
     except RuntimeError as error:
         failure = error
     if failure is not None:

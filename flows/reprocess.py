@@ -25,6 +25,7 @@ from flows import artifacts  # noqa: E402
 from flows.archive import STAGE, TRIED_AGAIN, JobFile, unless_passing  # noqa: E402
 from flows.attended import report  # noqa: E402
 from flows.shared import crew, shared  # noqa: E402
+from flows.told import Told  # noqa: E402
 
 if TYPE_CHECKING:
     Method = str
@@ -40,12 +41,18 @@ def again(config: JobConfig, ids: Sequence[str], label: str) -> list[Outcome]:
     return unless_passing(night.redo(config, ids, crew=crew(), progress=report))
 
 
-@flow(name="deblur-reprocess", validate_parameters=False, persist_result=False)
 def reprocess(config: JobConfig, sequences: tuple[str, ...] = ()) -> list[Outcome]:
     """Compute what changed parameters change, carry the rest over by digest, publish as a new run.
 
     `sequences`: ids; none means all of the archive.
     """
+    return reprocess_flow(Told(config), sequences)
+
+
+@flow(name="deblur-reprocess", validate_parameters=False, persist_result=False)
+def reprocess_flow(told: Told, sequences: tuple[str, ...]) -> list[Outcome]:
+    """The same, as Prefect runs it."""
+    config = told.job
     ids = work.chosen(config, sequences)
     outcomes: list[Outcome] = []
     parts = night.batches(ids)

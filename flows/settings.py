@@ -13,6 +13,7 @@ DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "deblur",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # ours also log outside of flows
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # nothing is ever unpickled from a store of results
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # a killed run must not stay 'Running' for ever
 }
 

@@ -17,6 +17,9 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+if "PREFECT_HOME" in os.environ and (process := os.environ.get("PYTEST_XDIST_WORKER")):
+    os.environ["PREFECT_HOME"] += f"/{process}"  # an embedded server has its database to itself
+
 settings.register_profile("deblur", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("deblur")
 

@@ -19,9 +19,10 @@ from deblur.execute import run_tasks
 from tests.test_execute import fine, tasks
 
 SLURM: dict[str, Any] = {"kind": "slurm", "workers": 4}
+TLS = {"tls_ca": "a.pem", "tls_cert": "c.pem", "tls_key": "k.pem"}
 OF_A_KIND: dict[str, dict[str, Any]] = {
     "address": {"kind": "address", "address": "tls://a:1"},
-    "ssh": {"kind": "ssh", "hosts": ["a", "b"]},
+    "ssh": {"kind": "ssh", "hosts": ["a", "b"], **TLS},
     "slurm": SLURM,
     "kubernetes": {"kind": "kubernetes", "workers": 4, "image": "registry/deblur:1"},
 }
@@ -36,7 +37,6 @@ VALUES: dict[str, Any] = {
     "prologue": ["module load x"],
     "walltime": "01:00:00",
 }
-TLS = {"tls_ca": "a.pem", "tls_cert": "c.pem", "tls_key": "k.pem"}
 
 
 def job(**cluster: Any) -> Any:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from deblur.config import Cluster, Watch, load_job, parse_bytes, parse_job, with_settings
+from deblur.config import Cluster, Watch, load_job, parse_job, with_settings
 from deblur.errors import ConfigError
+from deblur.limits import parse_bytes
 from deblur.template import TEMPLATE
 
 MINIMAL = {"archive": "a", "sources": [{"path": "frames"}]}
@@ -19,7 +20,7 @@ def test_the_template_is_a_valid_job_and_its_comments_name_real_keys(tmp_path: P
         for line in TEMPLATE.splitlines()
         if line.startswith("# ") and "=" in line and "[[" not in line
     ]
-    sections = [job, job.sources[0], job.motion, job.restore, job.tiling, job.limits, job.cluster]
+    sections = [job, job.sources[0], job.motion, job.restore, job.tiling, job.limits, job.decode, job.cluster]
     sections += [job.publish, job.hooks, Watch(path="x")]
     known = {key for section in sections for key in type(section).model_fields}
     assert set(commented) <= known
@@ -83,7 +84,9 @@ def test_every_setting_changes_the_digest() -> None:
         "restore.iterations": 3, "restore.regularisation": 0.5, "restore.strength": 0.5,
         "tiling.window": 512, "tiling.chunk": 128,
         "tiling.shard": 512, "tiling.unit": 4096, "tiling.frames": 3, "outputs": ["gradients"], "limits.memory": 10**9,
-        "limits.broken": 0.5, "cluster.kind": "serial", "cluster.workers": 3, "watch": [{"path": "z"}],
+        "limits.broken": 0.5, "limits.max_pixels": 9, "limits.max_bytes": 9, "limits.max_pages": 9, "limits.max_ratio": 9,
+        "limits.links": "anywhere", "decode.isolation": False, "decode.memory": 9, "decode.seconds": 9,
+        "cluster.kind": "serial", "cluster.workers": 3, "watch": [{"path": "z"}],
         "publish.by": "person", "publish.quality": 0.5, "publish.drop": 0.5, "hooks.command": ["x"],
         "hooks.webhook": "https://x", "hooks.mail": "x", "hooks.smtp": "x:1",
     }  # fmt: skip

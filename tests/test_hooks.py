@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 import http.server
@@ -21,6 +22,7 @@ from deblur import hooks
 from deblur.config import Hooks
 from deblur.hooks import tell
 
+SECRET = base64.b64encode(b"\0keeper\0hush").decode()
 REPORT = {"state": "failed", "archive": "a/b", "faults": ["frame 3 is gone", "x"]}
 
 
@@ -67,12 +69,17 @@ def post_office(got: list[tuple[str, str, str]]) -> socketserver.TCPServer:
                     self.say("354 go on")
                     lines = iter(lambda: self.rfile.readline().decode(), ".\r\n")
                     got.append((sender, receiver, "".join(lines)))
-                self.say("221 bye" if verb.upper() == "QUIT" else "250 fine")
+                if verb.upper() == "EHLO":
+                    self.say("250-here\r\n250 AUTH PLAIN")
+                elif verb.upper() == "AUTH":
+                    self.say("235 welcome" if rest == f"PLAIN {SECRET}" else "535 no")
+                else:
+                    self.say("221 bye" if verb.upper() == "QUIT" else "250 fine")
 
         def say(self, line: str) -> None:
             self.wfile.write(f"{line}\r\n".encode())
 
-    return socketserver.TCPServer(("127.0.0.1", 0), Session)
+    return socketserver.TCPServer(("", 0), Session)
 
 
 def test_all_three_get_the_report(tmp_path: Path) -> None:
@@ -99,6 +106,29 @@ def test_all_three_get_the_report(tmp_path: Path) -> None:
     body = mail.get_content()
     assert body.startswith("frame 3 is gone")
     assert json.loads(body[body.index("{") :]) == REPORT
+
+
+def test_a_mail_server_that_wants_a_password_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mails: list[tuple[str, str, str]] = []
+    monkeypatch.setenv("DEBLUR_SMTP_USER", "keeper")
+    with serving(post_office(mails)) as port:
+        to = Hooks(mail="keeper@example.org", smtp=f"127.0.0.1:{port}")
+        monkeypatch.setenv("DEBLUR_SMTP_PASSWORD", "wrong")
+        assert tell(to, REPORT) == ["hooks.mail did not work: SMTPAuthenticationError"]
+        monkeypatch.setenv("DEBLUR_SMTP_PASSWORD", "hush")
+        assert tell(to, REPORT) == []
+    assert len(mails) == 1
+
+
+def test_a_password_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is not this machine's and offers no TLS gets neither the password nor the mail."""
+    mails: list[tuple[str, str, str]] = []
+    monkeypatch.setenv("DEBLUR_SMTP_USER", "keeper")
+    monkeypatch.setenv("DEBLUR_SMTP_PASSWORD", "hush")
+    with serving(post_office(mails)) as port:
+        to = Hooks(mail="keeper@example.org", smtp=f"127.0.0.2:{port}")
+        assert tell(to, REPORT) == ["hooks.mail did not work: ValueError"]
+    assert mails == []
 
 
 def test_what_does_not_work_is_told_without_addresses() -> None:

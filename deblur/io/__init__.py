@@ -9,22 +9,25 @@ from pathlib import Path
 
 from deblur.errors import ReadError, meant
 from deblur.io import dicom, fits, hdf5, images, microscopes, npy, tiff, video, zarr_store
+from deblur.io.isolation import apart
 from deblur.io.objects import open_objects
-from deblur.io.reader import Opener, Order, Reader, ReadLimits, ReadOptions
+from deblur.io.reader import Opener, Order, Reader, ReadOptions
 from deblur.place import ObjectPlace, place
+from deblur.types import Isolation, ReadLimits
 
 __all__ = ["READERS", "Opener", "Order", "ReadLimits", "ReadOptions", "Reader", "open_source"]
 
-# Asked in this order: a folder is a Zarr store before it is a folder of pictures.
+# Asked in this order: a folder is a Zarr store before it is a folder of pictures. `apart`: decoded by native code, so in
+# a process of its own where the options say so; pictures do it file by file.
 READERS: Mapping[str, Opener] = {
-    "zarr": Opener(zarr_store.matches, zarr_store.open_zarr),
-    "tiff": Opener(tiff.matches, tiff.open_tiff),
-    "video": Opener(video.matches, video.open_video),
+    "zarr": Opener(zarr_store.matches, apart("zarr", zarr_store.open_zarr)),
+    "tiff": Opener(tiff.matches, apart("tiff", tiff.open_tiff)),
+    "video": Opener(video.matches, apart("video", video.open_video)),
     "npy": Opener(npy.matches, npy.open_npy),
-    "fits": Opener(fits.matches, fits.open_fits),
-    "hdf5": Opener(hdf5.matches, hdf5.open_hdf5),
-    "dicom": Opener(dicom.matches, dicom.open_dicom),
-    "microscopes": Opener(microscopes.matches, microscopes.open_microscope),
+    "fits": Opener(fits.matches, apart("fits", fits.open_fits)),
+    "hdf5": Opener(hdf5.matches, apart("hdf5", hdf5.open_hdf5)),
+    "dicom": Opener(dicom.matches, apart("dicom", dicom.open_dicom)),
+    "microscopes": Opener(microscopes.matches, apart("microscopes", microscopes.open_microscope)),
     "images": Opener(images.matches, images.open_images),
 }
 
@@ -48,13 +51,18 @@ def _near(path: Path) -> str:
 
 
 def open_source(
-    source: str, *, limits: ReadLimits | None = None, order: Order = "name"
+    source: str,
+    *,
+    limits: ReadLimits | None = None,
+    order: Order = "name",
+    isolation: Isolation | None = None,
 ) -> tuple[Reader, ...]:
     """Open a folder, glob or file as one reader a sequence (stacks and positions give several); here, or at s3://, gs://,
     az://.
 
-    `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). Nothing is decoded beyond
-    what the header needs. Close the readers, or use them in a `with`.
+    `order`: of picture files, "name" (natural: f9 before f10) or "time" (EXIF). `isolation`: the process in which native
+    decoders work; None, this one. Nothing is decoded beyond what the header needs. Close the readers, or use them in a
+    `with`.
 
     Raises ReadError when nothing is there or its kind isn't read, ConfigError for an unknown order or an address that
     can't be right, StoreError where an object store fails or an object changes while it is read.
@@ -67,7 +75,7 @@ def open_source(
     ((1, 8, 8), 4, 'uint8')
     """
     source = os.path.expanduser(os.fspath(source))
-    options = ReadOptions(limits=limits or ReadLimits(), order=order)
+    options = ReadOptions(limits or ReadLimits(), order, isolation)
     if "://" in source:
         there = place(source)
         if isinstance(there, ObjectPlace):
@@ -75,6 +83,8 @@ def open_source(
         source = str(there)
     if not os.path.exists(source) and not images.is_glob(source):
         raise ReadError(f"{source} does not exist{_near(Path(source))}: check the path")
+    if os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source):
+        raise ReadError(f"{source} is a device, a pipe or a socket: name a file or a folder")
     if os.path.isfile(source) and os.path.getsize(source) == 0:
         raise ReadError(f"{source} is empty (0 bytes): copy it again or leave it out")
     return _opener(source).open(source, options)

@@ -174,7 +174,8 @@ def _write_folder(
     folder.mkdir()
     series = new_uid() if suffix == ".dcm" else ""
     for frame, name, target in zip(frames, names, _file_names(names, suffix), strict=False):
-        path, picture = folder / target, None if original is None else original / name
+        within = original is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
+        path, picture = folder / target, original / name if original is not None and within else None
         if suffix == ".dcm" and picture is not None:
             write_dicom([frame], path, header=header, names=[name], original=picture, series=series)
         elif suffix == ".png":

@@ -7,6 +7,7 @@ data set or the groups above it: `frame_rate`, `exposure_time` (seconds), `eleme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deblur.errors import ReadError
 from deblur.io.reader import Reader, ReadOptions, check_count
 from deblur.io.stack import BROKEN, broken, library
 from deblur.io.zarr_store import GUESS, Image, letter, readers_of
+from deblur.types import ReadLimits
 
 SUFFIXES = (".h5", ".hdf5", ".he5", ".nxs", ".nx5")
 SECONDS = {
@@ -52,7 +54,9 @@ def open_hdf5(path: str, options: ReadOptions) -> tuple[Reader, ...]:
         readers = [
             reader
             for data in found
-            for reader in readers_of(path, _image(path, data, several=len(found) > 1), options)
+            for reader in readers_of(
+                path, _image(path, data, options.limits, several=len(found) > 1), options
+            )
         ]
     except BROKEN as error:
         raise broken(path, error, kind="HDF5") from error
@@ -86,10 +90,15 @@ def _is_stack(item: Any) -> bool:
     return shape is not None and len(shape) >= 3 and min(shape[-2:]) > 1 and kind in "uif"
 
 
-def _image(path: str, data: Any, *, several: bool) -> Image:
+def _image(path: str, data: Any, limits: ReadLimits, *, several: bool) -> Image:
     name = data.name.strip("/").replace("/", "-")
     if data.external or (data.is_virtual and any(part.file_name != "." for part in data.virtual_sources())):
         raise ReadError(f"{path}: the pixels of {data.name} lie in other files: repack it into one")
+    size = math.prod(data.chunks or (1,)) * data.dtype.itemsize
+    if size > limits.max_bytes:
+        raise ReadError(
+            f"{path} has chunks of {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
+        )
     labels = [dimension.label for dimension in data.dims]
     if not all(labels) and data.ndim not in GUESS:
         raise ReadError(f"{path}: {data.name} has {data.ndim} axes without labels: label its dimensions")

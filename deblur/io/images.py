@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 
 from deblur.errors import ConfigError, ReadError
 from deblur.io import dicom, fits, pictures, raw, tiff
+from deblur.io.isolation import Decoder
 from deblur.io.pictures import Picture
 from deblur.io.reader import (
     Reader,
-    ReadLimits,
     ReadOptions,
     channel_names,
     check_count,
     check_index,
+    check_inside,
     check_like,
     check_size,
     describe,
@@ -29,7 +31,7 @@ from deblur.io.reader import (
     stem,
 )
 from deblur.place import Place
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
 SUFFIXES = {
     ".png": "PNG",
@@ -65,7 +67,7 @@ def open_images(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     unknown order.
     """
     files, name, root = _listing(path)
-    return open_files(path, files, name=name, root=root, options=options)
+    return open_files(path, files, name=name, root=root, options=options, fence=_fence(path))
 
 
 def is_there(file: Path) -> None:
@@ -80,13 +82,15 @@ def open_files(
     root: Path,
     options: ReadOptions,
     ready: Callable[[Path], None] = is_there,
+    fence: Path | None = None,
 ) -> tuple[Reader, ...]:
-    """The same for pictures that somebody listed. `ready`: told of each file before it is opened."""
+    """The same for pictures that somebody listed. `ready`: told of each file before it is opened; `fence`: the folder
+    that links may not lead out of."""
     if options.order not in ("name", "time"):
         raise ConfigError(f"order is {options.order!r}: use 'name' or 'time'")
     check_count(path, len(files), options.limits)
     _refuse_mixture(path, files)
-    return (ImagesReader(files, name=name, root=root, options=options, ready=ready),)
+    return (ImagesReader(files, name=name, root=root, options=options, ready=ready, fence=fence),)
 
 
 def root_of(path: str) -> Path:
@@ -110,6 +114,13 @@ def _listing(path: str) -> tuple[list[Path], str, Path]:
         root = common_root(files)
         return files, root.resolve().name or "images", root
     return [Path(path)], stem(path), Path(path).parent
+
+
+def _fence(path: str) -> Path | None:
+    """Of a folder itself, of a glob what stands before its wildcards; a file is what somebody named."""
+    if is_glob(path):
+        return Path(*takewhile(lambda part: not glob.has_magic(part), Path(path).parts))
+    return Path(path) if os.path.isdir(path) else None
 
 
 def pictures_of(entries: Iterable[Path]) -> list[Path]:
@@ -165,9 +176,11 @@ class ImagesReader(Reader):
         root: Path,
         options: ReadOptions,
         ready: Callable[[Path], None] = is_there,
+        fence: Path | None = None,
     ) -> None:
         self._root = root
-        self._limits, self._ready = options.limits, ready
+        self._limits, self._ready, self._fence = options.limits, ready, fence
+        self._decoder = Decoder(options) if options.isolation else None
         self._known: dict[int, FrameInfo] = {}  # of frames that were read: no need to open them again
         self._files = _by_time(files, self._head) if options.order == "time" else list(files)
         first, picture = _first_sound(self._files, self._head)
@@ -185,7 +198,9 @@ class ImagesReader(Reader):
 
     def _head(self, file: Path) -> Picture:
         self._ready(file)
-        return _header(file, self._limits)
+        if self._fence is not None:
+            check_inside(file, self._fence, self._limits)
+        return self._decoder.header(file) if self._decoder else header_of(file, self._limits)
 
     def _info(self, index: int) -> FrameInfo:
         if index not in self._known:
@@ -205,32 +220,34 @@ class ImagesReader(Reader):
         picture = self._head(file)
         self._known[index] = self._info_of(index, picture)
         check_like(str(file), picture.shape, picture.dtype, self.header)
-        image = _pixels(file)
+        image = self._decoder.pixels(file, picture) if self._decoder else pixels_of(file)
         if image.shape != picture.shape or image.dtype.name != picture.dtype:
             raise ReadError(
                 f"{file} decodes to {describe(image.shape, image.dtype)} but its header says "
                 f"{describe(picture.shape, picture.dtype)}: convert it with another program"
             )
-        return native(image)
+        return image
 
     def file(self, index: int) -> Place | None:
         return self._files[index]
 
     def close(self) -> None:
-        """Nothing to let go of: files are open only while they are read."""
+        if self._decoder is not None:  # files are open only while they are read
+            self._decoder.close()
 
 
-def _header(file: Path, limits: ReadLimits) -> Picture:
+def header_of(file: Path, limits: ReadLimits) -> Picture:
+    """What the header of a picture says. Raises ReadError beyond the limits, for damage, and for refused kinds."""
     decoder, kind = _decoder(file)
-    picture = decoder.read_single_header(file) if decoder else pictures.read_header(file, kind)
+    picture: Picture = decoder.read_single_header(file) if decoder else pictures.read_header(file, kind)
     check_size(str(file), picture.shape, picture.dtype, limits=limits, stored=file.stat().st_size)
     return picture
 
 
-def _pixels(file: Path) -> NDArray[Any]:
+def pixels_of(file: Path) -> NDArray[Any]:
+    """Its (c, y, x) pixels, in native byte order. Raises ReadError when it is broken."""
     decoder, kind = _decoder(file)
-    pixels: NDArray[Any] = decoder.read_single_pixels(file) if decoder else pictures.read_pixels(file, kind)
-    return pixels
+    return native(decoder.read_single_pixels(file) if decoder else pictures.read_pixels(file, kind))
 
 
 def _decoder(file: Path) -> tuple[Any, str]:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from deblur.errors import ReadError
+from deblur.io.reader import check_inside
+from deblur.types import ReadLimits
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 IMAGEJ_SECONDS = {"sec": 1.0, "s": 1.0, "msec": 1e-3, "ms": 1e-3, "min": 60.0, "minute": 60.0}
@@ -48,19 +51,37 @@ def facts_of(tif: Any) -> Sequence[Facts]:
 
 def parse(text: str) -> tuple[Facts, ...]:
     """One Facts for each Image of an OME-XML document. Raises ReadError when it is none."""
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ReadError("the OME-XML holds a document type, which OME never does: remove it")  # entity bombs
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ReadError(f"the OME-XML is broken ({error}): export the file again") from error
     return tuple(
         _image(pixels, image.get("Name"))
-        for image in root.iter()
+        for image in _root(text).iter()
         if _is(image, "Image")
         for pixels in image
         if _is(pixels, "Pixels")
     )
+
+
+def check_files(text: str, folder: Path, limits: ReadLimits) -> None:
+    """Raise ReadError where an OME-XML document names files beside those in its own folder: tifffile opens them."""
+    for element in _root(text).iter():
+        name = element.get("FileName") if _is(element, "UUID") else None
+        if name is None:
+            continue
+        if not name or name in (".", "..") or "/" in name or "\\" in name:
+            raise ReadError(
+                f"the OME-XML in {folder} names a file elsewhere, {name!r}: export the file again"
+            )
+        check_inside(folder / name, folder, limits)
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ReadError(f"{folder / name}, which the OME-XML names, is no file: export the file again")
+
+
+def _root(text: str) -> ElementTree.Element:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ReadError("the OME-XML holds a document type, which OME never does: remove it")  # entity bombs
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ReadError(f"the OME-XML is broken ({error}): export the file again") from error
 
 
 def _is(element: ElementTree.Element, name: str) -> bool:

@@ -87,8 +87,7 @@ def read_pixels(path: Path, kind: str) -> NDArray[Any]:
     except (OSError, ValueError, RuntimeError, SyntaxError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(f"{path} is broken ({reason}): copy it again or leave it out") from error
-    planes = image[np.newaxis] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    return np.ascontiguousarray(planes)
+    return image[np.newaxis] if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
 
 def _decode_png(data: bytes) -> NDArray[Any]:
@@ -98,13 +97,11 @@ def _decode_png(data: bytes) -> NDArray[Any]:
 
 
 def _decode_jpeg(data: bytes) -> NDArray[Any]:
-    from PIL import Image  # imagecodecs fills the rest of a cut-off JPEG with grey without a word
+    # imagecodecs fills the rest of a cut-off JPEG with grey without a word; Image.open has a limit of its own
+    from PIL.JpegImagePlugin import JpegImageFile
 
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"]) as image:
-            return np.array(image)
-    except Image.DecompressionBombError as error:
-        raise ValueError("more pixels than Pillow agrees to decode; convert it to PNG") from error
+    with JpegImageFile(io.BytesIO(data)) as image:
+        return np.array(image)
 
 
 def _png_header(path: Path, stream: BinaryIO) -> Picture:

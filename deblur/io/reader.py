@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from deblur.errors import ReadError
 from deblur.place import Place
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import FrameInfo, Isolation, ReadLimits, SequenceHeader
 
 Order = Literal["name", "time"]
 DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
@@ -25,25 +26,13 @@ SMALL = 1 << 26  # bytes; below this no compression ratio is suspicious: black f
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLimits:
-    """What a source may ask of this machine; checked from headers, before anything is decoded.
-
-    `max_pixels`, `max_bytes`: of one decoded frame. `max_pages`: frames of one sequence. `max_ratio`: decoded
-    over stored bytes of one frame, looked at only when the frame decodes to more than 64 MiB.
-    """
-
-    max_pixels: int = 1 << 28
-    max_bytes: int = 1 << 31
-    max_pages: int = 1_000_000
-    max_ratio: float = 2000.0
-
-
-@dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to open a source. `order`: of picture files, by name (numbers count as numbers) or by EXIF time."""
+    """How to open a source. `order`: of picture files, by name (numbers count as numbers) or by EXIF time. `isolation`:
+    None decodes in this process."""
 
-    limits: ReadLimits = ReadLimits()
+    limits: ReadLimits = field(default_factory=ReadLimits)
     order: Order = "name"
+    isolation: Isolation | None = None
 
 
 class Reader(Protocol):
@@ -119,15 +108,17 @@ def check_size(
     if min(shape) < 1:
         raise ReadError(f"{name} has no pixels (channels, height, width: {shape}): leave it out")
     if pixels > limits.max_pixels:
-        raise ReadError(f"{name} has {pixels} pixels, over max_pixels = {limits.max_pixels}: raise the limit")
+        raise ReadError(
+            f"{name} has {pixels} pixels, over max_pixels = {limits.max_pixels}: raise limits.max_pixels"
+        )
     if size > limits.max_bytes:
         raise ReadError(
-            f"{name} decodes to {size} bytes, over max_bytes = {limits.max_bytes}: raise the limit"
+            f"{name} decodes to {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
         )
     if stored is not None and size > SMALL and size > limits.max_ratio * stored:
         raise ReadError(
             f"{name} would decode to {size} bytes from {stored}, over max_ratio = {limits.max_ratio:g}: "
-            "if you trust the file, raise the limit"
+            "if you trust the file, raise limits.max_ratio"
         )
 
 
@@ -136,7 +127,19 @@ def check_count(name: str, count: int, limits: ReadLimits) -> None:
     if count < 1:
         raise ReadError(f"{name} holds no frame: leave it out")
     if count > limits.max_pages:
-        raise ReadError(f"{name} holds {count} frames, over max_pages = {limits.max_pages}: raise the limit")
+        raise ReadError(
+            f"{name} holds {count} frames, over max_pages = {limits.max_pages}: raise limits.max_pages"
+        )
+
+
+def check_inside(path: str | Path, folder: str | Path, limits: ReadLimits) -> None:
+    """Raise ReadError for what symbolic links, or dots in a name, take out of a folder."""
+    if limits.links == "anywhere":
+        return
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ReadError(
+            f"{path} leads out of {folder}, which is read: copy what it leads to, or set limits.links = 'anywhere'"
+        )
 
 
 def check_like(name: str, shape: tuple[int, int, int], dtype: DTypeLike, header: SequenceHeader) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ConfigError
+from deblur.io.container import open_container
 
 OF_THE_FILE = (
     "encoder",
@@ -66,7 +67,7 @@ def opened(original: Path | None) -> Iterator[Any]:
         yield None
         return
     try:
-        container = av.open(str(original), metadata_errors="replace")
+        container = open_container(original)
     except (av.FFmpegError, OSError):
         yield None
         return

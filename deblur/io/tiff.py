@@ -204,6 +204,8 @@ def _pages_reader(shared: _Shared, options: ReadOptions) -> TiffReader:
 
 def _series_readers(shared: _Shared, options: ReadOptions) -> tuple[TiffReader, ...]:
     """OME and ImageJ: axes from the metadata, one series a position."""
+    if shared.tif.is_ome:
+        ome.check_files(shared.tif.ome_metadata, shared.path.parent, options.limits)
     facts = ome.facts_of(shared.tif)
     several = len(shared.tif.series) > 1
     readers: list[TiffReader] = []

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ReadError
+from deblur.io.container import open_container
 from deblur.io.reader import (
     Reader,
-    ReadLimits,
     ReadOptions,
     channel_names,
     check_count,
@@ -29,7 +29,7 @@ from deblur.io.reader import (
     stem,
 )
 from deblur.io.videoformat import Format, format_of, frame_array
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".mxf",
             ".y4m", ".wmv", ".flv", ".ogv", ".3gp")  # fmt: skip
@@ -80,7 +80,7 @@ def _open(path: str) -> Any:
     import av
 
     try:
-        return av.open(path, mode="r", metadata_errors="replace")
+        return open_container(path)
     except (av.FFmpegError, OSError) as error:
         raise _broken(path, error) from error
 
@@ -169,6 +169,7 @@ class VideoReader(Reader):
         self._path = path
         self._label = Path(path).name + suffix
         self._index = index
+        self._limits = limits
         self._container: Any = None
         self._decoded: Iterator[tuple[Any, bool]] = iter(())
         self._ahead: tuple[Any, bool] | None = None  # decoded, not yet asked for
@@ -177,14 +178,14 @@ class VideoReader(Reader):
             self._rewind(index.stamps[0])
             if self._ahead is None:
                 raise ReadError(f"{path} holds no frame that decodes: copy it again or leave it out")
-            self._format: Format = self._describe(self._ahead[0], limits)
+            self._format: Format = self._describe(self._ahead[0])
             self.header: SequenceHeader = self._head(self._ahead[0], suffix)
             self.frames: Sequence[FrameInfo] = self._infos()
         except ReadError:
             self.close()
             raise
 
-    def _describe(self, frame: Any, limits: ReadLimits) -> Format:
+    def _describe(self, frame: Any) -> Format:
         _refuse_interlaced(self._path, frame, self._stream.codec_context)
         if frame.color_trc in REFUSED_TRANSFERS:
             curve = REFUSED_TRANSFERS[frame.color_trc]
@@ -192,7 +193,7 @@ class VideoReader(Reader):
                 f"{self._path} has a {curve} transfer curve, which is not undone: convert it to BT.709"
             )
         kind = format_of(self._path, frame, codec=self._stream.codec_context.name)
-        check_size(self._path, (kind.channels, frame.height, frame.width), kind.dtype, limits=limits)
+        check_size(self._path, (kind.channels, frame.height, frame.width), kind.dtype, limits=self._limits)
         return kind
 
     @property
@@ -307,7 +308,9 @@ class VideoReader(Reader):
         if context is None:
             raise ReadError(f"{self._path} has a codec that this FFmpeg doesn't know: convert it")
         context.thread_count = 1
-        context.options = {"err_detect": "crccheck+explode"}  # never let a decoder paint over damage unseen
+        check_size(self._path, (1, context.height or 1, context.width or 1), "uint8", limits=self._limits)
+        # never let a decoder paint over damage unseen, nor grow in the middle
+        context.options = {"err_detect": "crccheck+explode", "max_pixels": str(self._limits.max_pixels)}
         self._restart()
 
     def _restart(self) -> None:

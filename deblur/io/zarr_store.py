@@ -6,8 +6,9 @@ the fill value: by Zarr's rules that is what an empty chunk looks like, so it ca
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ from deblur.io.reader import (
 )
 from deblur.io.stack import stored, widened
 from deblur.place import Place
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
+CODECS = {
+    "bytes", "transpose", "sharding_indexed", "blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "shuffle", "delta",
+    "crc32c", "crc32", "adler32", "fletcher32", "fixedscaleoffset", "bitround", "quantize", "astype",
+}  # fmt: skip
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 GUESS = {3: "tyx", 4: "tcyx", 5: "tczyx"}
 SECONDS = {
@@ -74,7 +79,9 @@ def open_zarr(path: str, options: ReadOptions) -> tuple[Reader, ...]:
     Of a multiscale image the finest level is read. Raises ReadError for damage, for other axes or types, and
     for a plain group of several arrays.
     """
-    return open_store(path, path, options)
+    from deblur.io.zarr_local import FencedStore
+
+    return open_store(FencedStore(path, options.limits), path, options)
 
 
 def open_store(
@@ -90,6 +97,7 @@ def open_store(
     images = [_plain(path, node, "")] if isinstance(node, zarr.Array) else _images(path, node, "")
     readers: list[ZarrReader] = []
     for image in images:
+        _check_storage(path + image.suffix, image.array, options.limits)
         readers += readers_of(path, image, options)
     for reader in readers:
         reader.origin = origin
@@ -116,7 +124,7 @@ def _images(path: str, group: Any, suffix: str) -> list[Image]:
                 for field in fields
                 for image in _images(path, group[field], f"{suffix}/f{_flat(field)}")
             ]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise ReadError(
             f"{path} has OME metadata that don't hold together ({error!r}): export it again"
         ) from error
@@ -199,9 +207,9 @@ def readers_of(path: str, image: Image, options: ReadOptions) -> list[ZarrReader
     length = dict(zip(axes, array.shape, strict=True))
     shape = (length.get("c", 1), length["y"], length["x"])
     check_size(path + image.suffix, shape, dtype, limits=options.limits)
-    check_count(path + image.suffix, length.get("t", 1), options.limits)
     others = [axis for axis in axes if axis not in "tcyx"]
     extent = tuple(length[axis] for axis in others)
+    check_count(path + image.suffix, length.get("t", 1) * math.prod(extent), options.limits)
     block = _block(array, axes, shape, dtype, options)
     return [
         ZarrReader(path, image, dict(zip(others, map(int, steps), strict=True)), _header(path, image, shape,
@@ -209,6 +217,37 @@ def readers_of(path: str, image: Image, options: ReadOptions) -> list[ZarrReader
                    plane_suffix(others, extent, tuple(map(int, steps))), block)
         for steps in np.ndindex(extent)
     ]  # fmt: skip
+
+
+def _check_storage(name: str, array: Any, limits: ReadLimits) -> None:
+    """Raise ReadError for codecs that are not known to be harmless, and for chunks that nothing should be read for."""
+    for codec in _codecs(array):
+        if codec.removeprefix("numcodecs.") not in CODECS:
+            raise ReadError(
+                f"{name} is stored by the codec {codec!r}, which is not read: store it with zstd or blosc"
+            )
+    size = math.prod(array.chunks) * array.dtype.itemsize
+    if array.shards is not None:  # its index is read as one
+        size = max(size, 16 * math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True)))
+    if size > limits.max_bytes:
+        raise ReadError(
+            f"{name} has chunks of {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
+        )
+
+
+def _codecs(array: Any) -> Iterator[str]:
+    """The names of all that an array is coded by, those inside of shards as well."""
+    told = array.metadata.to_dict()
+    if array.metadata.zarr_format == 2:
+        found = [told.get("compressor"), *(told.get("filters") or ())]
+        yield from (codec["id"] if isinstance(codec, Mapping) else codec.codec_id for codec in found if codec)
+        return
+    waiting = list(told["codecs"])
+    while waiting:
+        codec = waiting.pop()
+        yield codec["name"]
+        inner = codec.get("configuration") or {}
+        waiting += [*inner.get("codecs", ()), *inner.get("index_codecs", ())]
 
 
 def _block(array: Any, axes: str, shape: tuple[int, int, int], dtype: str, options: ReadOptions) -> int:

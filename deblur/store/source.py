@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError
+from deblur.header import header_from
 from deblur.place import Place, place
 from deblur.store.arrays import ShardedArray
 from deblur.store.durable import (
@@ -21,7 +22,6 @@ from deblur.store.durable import (
     read_json,
     sha256_file,
 )
-from deblur.store.header import header_from
 from deblur.store.shards import Grid, index_of, key_of
 from deblur.tiling import Box
 from deblur.types import FrameInfo, SequenceHeader

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, LeaseError, StoreError
+from deblur.header import header_as_json
 from deblur.place import ObjectPlace, Place
 from deblur.store import ome
 from deblur.store.arrays import ShardedArray, create_array, create_group
@@ -34,7 +35,6 @@ from deblur.store.durable import (
     write_json,
     write_new,
 )
-from deblur.store.header import header_as_json
 from deblur.store.lease import Lease, check_token
 from deblur.store.owner import Owner, sweep_staging
 from deblur.store.shards import Grid, index_of

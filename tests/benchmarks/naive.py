@@ -22,6 +22,7 @@ from deblur.store import Archive
 
 FRACTION = 0.6
 TILE, DEPTH = 512, 32
+PEERS = ("ilk", "tvl1")  # by their optical flow
 ROUNDS = 30  # of Richardson-Lucy
 
 
@@ -46,14 +47,19 @@ def psnr(image: NDArray[np.uint16], truth: NDArray[np.uint16]) -> float:
     return float(10 * np.log10(65535**2 / error))
 
 
-def our_seconds(folder: str, frames: str) -> tuple[float, float, float]:
+def our_seconds(folder: str, frames: str, method: str) -> tuple[float, float, float]:
     """(wall and CPU seconds a megapixel of all stages, ingest to publication, kernels loaded; gain in dB)."""
     place = Path(folder)
     blurred, truth = (np.load(place / f"{name}.npy") for name in ("blurred", "truth"))
     np.save(place / "clip.npy", np.concatenate([blurred] * (int(frames) // len(blurred))))
     source = {"path": str(place / "clip.npy"), "exposure_fraction": FRACTION, "transfer": "linear"}
-    job = parse_job({"archive": str(place / "archive"), "cluster": {"kind": "serial"}, "sources": [source]})
-    seconds_per_megapixel()
+    told = {
+        "archive": str(place / f"archive-{method}"),
+        "restore": {"method": method},
+        "cluster": {"kind": "serial"},
+    }
+    job = parse_job(told | {"sources": [source]})
+    seconds_per_megapixel(method)
     began, cpu = time.perf_counter(), time.process_time()
     (outcome,) = work.run(job)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -65,7 +71,7 @@ def our_seconds(folder: str, frames: str) -> tuple[float, float, float]:
     return seconds / megapixels, cpu / megapixels, psnr(pixels, truth[:4]) - psnr(blurred[:4], truth[:4])
 
 
-def naive_seconds(folder: str, flow: str, side: str) -> tuple[float, float, float]:
+def naive_seconds(folder: str, side: str, flow: str) -> tuple[float, float, float]:
     """The same for a graph of map_overlap calls, on the middle of four frames."""
     import dask
     import dask.array as da

@@ -22,6 +22,7 @@ import pytest
 from deblur import job as work
 from deblur.clusters import SETTINGS, WORKER_ENVIRONMENT, _as_environment
 from deblur.config import load_job
+from deblur.encryption import make_certificates
 from deblur.upkeep import verify_archive
 from tests.faults.hosts import Host, hosts, missing
 from tests.faults.test_kill import outputs, prepare, records
@@ -122,24 +123,10 @@ class Site:
             process.wait()
 
 
-def certify(folder: Path) -> None:
-    """A certificate that is its own authority, and its key."""
-    from distributed.security import Security
-
-    made = Security.temporary()
-    for part, text in (
-        ("ca", made.tls_ca_file),
-        ("cert", made.tls_client_cert),
-        ("key", made.tls_client_key),
-    ):
-        (folder / f"{part}.pem").write_text(text)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    pytest.importorskip("cryptography", reason="temporary certificates need cryptography")
     folder = tmp_path_factory.mktemp("site")
-    certify(folder)
+    make_certificates(folder)
     with hosts(3) as found:
         site = Site(folder, found, {})
         try:

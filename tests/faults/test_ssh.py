@@ -14,8 +14,8 @@ import pytest
 
 from deblur import job as work
 from deblur.config import load_job
+from deblur.encryption import make_certificates
 from tests.faults.test_kill import outputs, prepare
-from tests.faults.test_network import certify
 from tests.faults.test_slurm import free_ports
 
 SSHD = shutil.which("sshd") or (p if os.access(p := "/usr/sbin/sshd", os.X_OK) else None)
@@ -83,17 +83,13 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         server.wait()
 
 
-@pytest.mark.parametrize("secure", [True, False], ids=["tls", "plain"])
 def test_a_job_through_ssh_has_the_same_bits(
-    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(remote))  # where asyncssh looks for its configuration
     (calm,) = work.run(load_job(prepare(tmp_path, "calm", "serial")))
     job = prepare(tmp_path, "far", "ssh")
-    keys = {"python": str(remote / "python")}
-    if secure:
-        certify(tmp_path)
-        keys |= {f"tls_{part}": str(tmp_path / f"{part}.pem") for part in ("ca", "cert", "key")}
+    keys = {"python": str(remote / "python")} | make_certificates(tmp_path / "keys")
     told = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
     job.write_text(f'{job.read_text()}hosts = ["here", "here"]\n{told}')
     (outcome,) = work.run(load_job(job))

@@ -257,12 +257,18 @@ def server() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    from flows.archive import archive
+    from prefect.client.orchestration import get_client
+
+    from flows.archive import archive, archive_flow
     from flows.reprocess import reprocess
+    from flows.told import Told
 
     write_frames(tmp_path / "frames")
-    job = load_job(write_job(tmp_path))
-    state: Any = archive(job, return_state=True)
+    secrets = (
+        'metadata = { site = "A", api_key = "CANARY" }\n[hooks]\nwebhook = "https://hooks.example.org/CANARY"'
+    )
+    job = load_job(write_job(tmp_path, source=secrets))
+    state: Any = archive_flow(Told(job), return_state=True)
     assert state.is_completed()
     (first,) = state.result()
     assert isinstance(first, Outcome)
@@ -273,6 +279,10 @@ def test_the_archive_flow_end_to_end(server: None, tmp_path: Path, recwarn: pyte
     (third,) = reprocess(changed)
     assert (third.published, third.computed, third.carried) == (True, 4, 4)
     assert work.published(job)[0].frames == COUNT
+    with get_client(sync_client=True) as client:
+        shown = [str(run.parameters) for run in client.read_flow_runs()]
+    assert any("'site': 'A'" in told for told in shown)
+    assert not any("CANARY" in told for told in shown)
     ours = [w for w in recwarn if "serial" in str(w.message).lower() or "deblur" in str(w.filename)]
     assert [str(w.message) for w in ours] == []
 

@@ -223,5 +223,5 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     body = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + b"\0" * 4
     (tmp_path / "bomb.png").write_bytes(body + struct.pack(">I4s", 0, b"IDAT") + b"\0" * 4)
     refused(tmp_path, "max_pixels")
-    refused(tmp_path, "max_bytes", limits=ReadLimits(max_pixels=1 << 40))
+    refused(tmp_path, "max_bytes", limits=ReadLimits(max_pixels=1 << 40, max_bytes=1 << 31))
     refused(tmp_path, "max_ratio", limits=ReadLimits(max_pixels=1 << 40, max_bytes=1 << 40))

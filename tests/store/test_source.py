@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblur.errors import ArrayError, PlanError, StoreError
+from deblur.header import header_as_json, header_from
 from deblur.store import SequenceStore, SourceStore, verify_source
-from deblur.store.header import header_as_json, header_from
 from deblur.store.owner import Owner
 from deblur.store.source import pixel_digest
 from deblur.tiling import Box

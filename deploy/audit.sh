@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Known vulnerabilities of the versions in constraints.txt (pip-audit), and an SBOM of them (CycloneDX).
+# Usage: deploy/audit.sh [SBOM.json]. Leaves with 1 when pip-audit found something. Needs the network.
+set -euo pipefail
+sbom=$(realpath -m "${1:-sbom.cdx.json}")
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python3 -m venv "$work/tools"
+"$work/tools/bin/pip" install -q 'pip-audit>=2.7' 'cyclonedx-bom>=5'
+"$work/tools/bin/cyclonedx-py" requirements constraints.txt --pyproject pyproject.toml --output-file "$sbom"
+echo "SBOM: $sbom"
+"$work/tools/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
