@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import ConfigError
+from deblur.errors import ConfigError, ReadError
 from deblur.io.planes import suffix as plane_suffix
 from deblur.io.reader import Reader, ReadOptions, channel_names, check_count, check_dtype, check_size, stem
 from deblur.io.stack import BROKEN, OpenFile, StackReader, broken, library, stored, widened
@@ -54,7 +54,9 @@ def open_microscope(path: str, options: ReadOptions) -> tuple[Reader, ...]:
         readers = [
             reader for number in range(len(image.scenes)) for reader in _readers(file, image, number, options)
         ]
-    except (*BROKEN, unsupported) as error:
+    except unsupported:  # it tells of plugins, whatever is wrong
+        raise ReadError(f"{path} is broken, {plugin} can't read it: copy it again or leave it out") from None
+    except BROKEN as error:
         raise broken(path, error, kind="microscope's file") from error
     check_count(path, sum(len(reader.frames) for reader in readers), options.limits)
     return tuple(readers)

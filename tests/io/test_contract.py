@@ -41,6 +41,11 @@ class Sample:
     spoil: Callable[[Path], int]  # returns the index of the broken frame
     needs: str = ""  # the module of an extra
 
+    def made(self, root: Path) -> str:
+        if self.needs:
+            pytest.importorskip(self.needs, reason=f"{self.reader} is read by an extra; CI installs it")
+        return self.write(root, truth(self.dtype, self.channels))
+
 
 def truth(dtype: str, channels: int) -> NDArray[Any]:
     random = np.random.default_rng(SEED)
@@ -188,14 +193,12 @@ def label(sample: Sample) -> str:
 @pytest.fixture(params=SAMPLES, ids=label)
 def sample(request: pytest.FixtureRequest) -> Sample:
     found: Sample = request.param
-    if found.needs:
-        pytest.importorskip(found.needs, reason=f"{found.reader} is read by an extra; CI installs it")
     return found
 
 
 @pytest.fixture
 def source(sample: Sample, tmp_path: Path) -> str:
-    return sample.write(tmp_path, truth(sample.dtype, sample.channels))
+    return sample.made(tmp_path)
 
 
 def opened(source: str) -> Reader:
