@@ -25,6 +25,7 @@ from deblur.io.sound import check_sound
 from deblur.judge import summarise
 from deblur.light import resolve
 from deblur.outcome import Outcome
+from deblur.place import ObjectPlace, place
 from deblur.report.compose import write_report
 from deblur.sequence import restored_still
 from deblur.still import extent
@@ -51,6 +52,8 @@ def restore_file(
         check_sound(clip, output)
     if output.suffix.lower() == ".dcm" and not dicom.matches(str(clip)):
         raise ConfigError(f"{output}: a .dcm takes its patient and study from a DICOM file: {clip} is none")
+    if isinstance(place(job.sources[0].path), ObjectPlace) and output.suffix.lower() in ("", *VIDEO):
+        say(f"{job.sources[0].path}: audio, notes and EXIF stay there: they are given on of local files only")
     scratch = scratch_of(output)
     own = job.model_copy(update={"archive": str(scratch)})
     with _gone_when_refused(scratch):
@@ -76,12 +79,12 @@ def restore_file(
             if report is not None:
                 several = len(outcomes) > 1
                 write_report(_beside(report, store.id) if several else report, store, str(store.current()))
-            place = output if together or len(outcomes) == 1 else output / outcome.sequence.id
+            target = output if together or len(outcomes) == 1 else output / outcome.sequence.id
             weight = summarise(store.run(str(store.current()))).weight
             if not together:
-                _deliver(store, scratch, place, progress)
+                _deliver(store, scratch, target, progress)
             took = f"{len(store.source.frames)} frames in {outcome.seconds:.0f} s"
-            say(f"{place}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
+            say(f"{target}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
         shutil.rmtree(scratch)
     return outcomes
 

@@ -70,3 +70,14 @@ def test_a_loop_without_a_patient_is_refused_before_any_work(tmp_path: Path, deb
     assert said.code == 2
     assert "patient" in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_a_run_has_the_frame_rate_that_was_given(tmp_path: Path, deblur: Command) -> None:
+    np.save(tmp_path / "a.npy", pan(COUNT, HEIGHT, WIDTH)[0])
+    exposure = ("--frame-rate", "25", "--exposure-time", "0.03")
+    said = deblur(
+        "restore", tmp_path / "a.npy", tmp_path / "out.zarr", *exposure, "--workers", "1", *SMALL_UNITS
+    )
+    assert (said.code, said.faults) == (0, [])
+    (reader,) = open_source(str(tmp_path / "out.zarr"))
+    assert reader.header.frame_rate == pytest.approx(25)
