@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,11 @@ def main() -> None:
     )
 
 
-def part(*arguments: object) -> Any:
-    """Run a part in a process of its own, with the environment of a worker."""
+def part(*arguments: object, environment: Mapping[str, str] = WORKER_ENVIRONMENT) -> Any:
+    """Run a part in a process of its own, as a rule with the environment of a worker."""
     command = [sys.executable, __file__, "--part", *map(str, arguments)]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | WORKER_ENVIRONMENT
+        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | environment
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -202,7 +202,8 @@ SETTLED = 8000  # units after which Dask's bounded logs are full
 
 
 def million(folder: Path, size: str) -> dict[str, float]:
-    cpu, growth = part("noop", {"quick": 20_000, "usual": 100_000, "long": 1_000_000}[size])
+    count = {"quick": 20_000, "usual": 100_000, "long": 1_000_000}[size]
+    cpu, growth = part("noop", count, environment={})  # client and scheduler have no worker's
     return {"cpu_ms_per_unit": cpu, "million_growth_mb": growth}
 
 
