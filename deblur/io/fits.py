@@ -91,11 +91,12 @@ def read_single_pixels(path: Path) -> NDArray[Any]:
 def _telling(name: str) -> Iterator[None]:
     """What astropy raises for damage as ReadErrors; it warns of much that doesn't matter here."""
     exceptions = library("astropy.utils.exceptions", what=name, extra="fits")
+    verify = library("astropy.io.fits", what=name, extra="fits").VerifyError
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", exceptions.AstropyWarning)
             yield
-    except (*BROKEN, exceptions.AstropyWarning) as error:
+    except (*BROKEN, verify) as error:
         raise broken(name, error, kind="FITS") from error
 
 
@@ -161,7 +162,7 @@ def _readers(file: OpenFile, hdus: Sequence[Any], suffix: str, options: ReadOpti
             metadata={"format": "FITS", **_notes(first.header), **stored(_stored(first))},
         )
         infos = tuple(_infos(file.path.name + suffix + plane.suffix, frames, plane, interval))
-        yield StackReader(header, infos, file, partial(_frame, frames), kind="FITS")
+        yield StackReader(header, infos, file, partial(_frame, path, frames), kind="FITS")
 
 
 def _infos(
@@ -200,8 +201,9 @@ def _dtype(name: str, hdu: Any) -> str:
     return check_dtype(name, widened(_stored(hdu)))
 
 
-def _frame(frames: Sequence[tuple[Any, Sequence[int]]], index: int) -> NDArray[Any]:
-    return _decoded(*frames[index])
+def _frame(path: str, frames: Sequence[tuple[Any, Sequence[int]]], index: int) -> NDArray[Any]:
+    with _telling(f"{path}#{index}"):
+        return _decoded(*frames[index])
 
 
 def _decoded(hdu: Any, numbers: Sequence[int]) -> NDArray[Any]:

@@ -92,3 +92,11 @@ def test_tables_hold_no_frames(tmp_path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "t.fits")
     with pytest.raises(ReadError, match="holds no image"):
         open_source(str(tmp_path / "t.fits"))
+
+
+def test_a_damaged_card_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), *(image(frame) for frame in CODES[0])]).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"XTENSION= 'IMAGE", b"XTENSION= ?IMAGE"))
+    with pytest.raises(ReadError, match=r"a\.fits is broken or no FITS .*XTENSION"):
+        open_source(str(path))
