@@ -249,7 +249,8 @@ def warm() -> None:
 def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, glob, video, TIFF, .npy or Zarr.")],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")
+        Path,
+        typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .ome.tif, .npy, .dcm, .mp4, .mkv, .zarr."),
     ],
     exposure_fraction: Annotated[
         float | None,

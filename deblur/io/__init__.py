@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deblur.errors import ReadError, near
-from deblur.io import images, npy, tiff, video, zarr_store
+from deblur.io import dicom, fits, hdf5, images, microscopes, npy, tiff, video, zarr_store
 from deblur.io.isolation import apart
 from deblur.io.objects import open_objects
 from deblur.io.reader import Opener, Order, Reader, ReadOptions
@@ -23,6 +23,10 @@ READERS: Mapping[str, Opener] = {
     "tiff": Opener(tiff.matches, apart("tiff", tiff.open_tiff)),
     "video": Opener(video.matches, apart("video", video.open_video)),
     "npy": Opener(npy.matches, npy.open_npy),
+    "fits": Opener(fits.matches, apart("fits", fits.open_fits)),
+    "hdf5": Opener(hdf5.matches, apart("hdf5", hdf5.open_hdf5)),
+    "dicom": Opener(dicom.matches, apart("dicom", dicom.open_dicom)),
+    "microscopes": Opener(microscopes.matches, apart("microscopes", microscopes.open_microscope)),
     "images": Opener(images.matches, images.open_images),
 }
 
@@ -33,13 +37,7 @@ REFUSED = {
     ".heic": "HEIC is not read",
     ".avif": "AVIF is not read",
     ".exr": "OpenEXR is not read",
-    ".dng": "raw photographs are not read",
-    ".cr2": "raw photographs are not read",
-    ".nef": "raw photographs are not read",
-    ".arw": "raw photographs are not read",
     ".npz": "an .npz holds many arrays",
-    ".h5": "HDF5 is not read",
-    ".hdf5": "HDF5 is not read",
 }
 
 

@@ -87,7 +87,8 @@ class Decoder:
     def header(self, file: Path) -> Picture:
         """What the header of a picture file says."""
         told = self.ask(str(file), "header", str(file), asdict(self._options.limits))
-        return Picture(**{**told, "shape": tuple(told["shape"])})
+        size = told["pixel_size"] and tuple(told["pixel_size"])
+        return Picture(**{**told, "shape": tuple(told["shape"]), "pixel_size": size})
 
     def pixels(self, file: Path, picture: Picture) -> NDArray[Any]:
         """Its pixels, (c, y, x)."""

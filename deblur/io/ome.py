@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,19 @@ def _image(pixels: ElementTree.Element, title: str | None) -> Facts:
         pixel_size=_pixel_size(pixels),
         deltas=deltas,
         exposures={key: value for key, value in exposures.items() if value > 0},
-        metadata={"title": title} if title else {},
+        metadata=_notes(pixels, title),
     )
+
+
+def _notes(pixels: ElementTree.Element, title: str | None) -> dict[str, Any]:
+    """The image's title, the colours of its channels (hexadecimal RGB) and the step between its z, where told."""
+    colours = [item.get("Color", "") for item in pixels if _is(item, "Channel")]
+    notes: dict[str, Any] = {"title": title} if title else {}
+    if colours and all(re.fullmatch(r"-?[0-9]{1,10}", colour) for colour in colours):
+        notes["colours"] = [f"{(int(colour) >> 8) & 0xFFFFFF:06X}" for colour in colours]  # signed RGBA
+    with suppress(ValueError):
+        notes["z_size"] = [float(pixels.get("PhysicalSizeZ", "")), pixels.get("PhysicalSizeZUnit", "µm")]
+    return notes
 
 
 def _keep(into: dict[tuple[int, int], float], key: tuple[int, int], value: float | None) -> None:
