@@ -169,10 +169,12 @@ def run(
 ) -> None:
     """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
     from deblur.config import load_job
+    from deblur.night import deadline
     from deblur.terminal import progress_bars
     from flows.attended import attended
 
     config = load_job(job)
+    deadline(until)  # before a server is started
     if sample:
         _run_sample(config, job, sample, as_json)
         return
@@ -247,7 +249,8 @@ def warm() -> None:
 def restore(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, glob, video, TIFF, .npy or Zarr.")],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .npy, .mp4, .mkv, .zarr.")
+        Path,
+        typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .ome.tif, .npy, .dcm, .mp4, .mkv, .zarr."),
     ],
     exposure_fraction: Annotated[
         float | None,
@@ -273,7 +276,9 @@ def restore(
             metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
         ),
     ] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; default: one a core, or one for a short clip.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -295,13 +300,14 @@ def restore(
     try:
         config = parse_job(asked, name="restore")
     except ConfigError as error:  # they were given as options, and are to be named so
-        raise ConfigError(OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))) from None
+        named = OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))
+        raise ConfigError(named.replace("--path", "INPUT", 1)) from None
     config = with_settings(config, dict(map(as_setting, change or ())))
     if preview:
         _show_preview(config, output, preview, as_json)
         return
     going_on = scratch_of(output).exists()
-    still, cost = first_look(config, output)
+    still, cost, config = first_look(config, output)
     check_output(output, pictures=still)
     if still:
         if report is not None:

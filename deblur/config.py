@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from deblur.errors import ConfigError, meant
+from deblur.errors import ConfigError, meant, near
+from deblur.invalid import fault_line
 from deblur.limits import Decode, Limits, Section
 from deblur.place import place
-from deblur.redact import without_secrets
 from deblur.store.durable import digest_of
 from deblur.tiling import round_up
 
@@ -295,7 +295,11 @@ def load_job(path: Path) -> JobConfig:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such job file; write one or give another path") from None
+        raise ConfigError(
+            f"{path}: no such job file{near(path)}: check the path, or let `deblur init {path}` write one"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: name the job file, a .toml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read ({error}); check the path and its permissions") from None
     except tomllib.TOMLDecodeError as error:
@@ -319,7 +323,7 @@ def parse_job(raw: Mapping[str, Any], *, name: str = "job") -> JobConfig:
         faults = error.errors()
         # a list whose only entry is wrong also counts as too short: one fault, said once
         real = [fault for fault in faults if fault["type"] != "too_short"] or faults
-        raise ConfigError(f"{name}: " + "; ".join(map(_fault, real))) from None
+        raise ConfigError(f"{name}: " + "; ".join(fault_line(fault, JobConfig) for fault in real)) from None
 
 
 def with_settings(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
@@ -353,21 +357,3 @@ def _at(here: Path, source: SourceOrWatch) -> SourceOrWatch:
 
 def _anchored(path: str, here: Path) -> str:
     return path if "://" in path else str(here / Path(path).expanduser())
-
-
-def _fault(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{meant(str(error['loc'][-1]), _known())}; remove or correct it"
-    if error["type"] == "missing":
-        return f"{where}: missing; add it"
-    message = error["msg"].removeprefix("Value error, ")
-    told = f"{where}: {message}" if where else message
-    got = "" if isinstance(error["input"], dict) else f" (got {without_secrets(repr(error['input']))})"
-    choices = str(error.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-    return told + got + (meant(str(error["input"]), choices) if error["type"] == "literal_error" else "")
-
-
-def _known() -> list[str]:
-    sections = (JobConfig, Source, Watch, MotionSettings, RestoreOptions, Tiling, Limits, Decode)
-    return [key for model in (*sections, Cluster, Publication, Hooks) for key in model.model_fields]

@@ -24,7 +24,7 @@ def refuse_open(cluster: Cluster) -> None:
     """Raise ConfigError for a profile whose scheduler others could reach without a certificate.
 
     Local ones listen on loopback, dask-jobqueue makes certificates of its own, and Dask's operator puts its pods into
-    the network of a Kubernetes cluster, where a network policy has to keep others out (`deploy/kubernetes.yaml`).
+    the network of a Kubernetes cluster, where a network policy has to keep others out (`deploy/kubernetes/access.yaml`).
     """
     if cluster.kind == "ssh" and cluster.tls_ca is None:
         raise ConfigError(f"cluster.kind 'ssh' opens a port that runs code for whoever reaches it: {MAKE}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 INTERRUPTED = (
@@ -92,6 +95,15 @@ def meant(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def near(path: Path) -> str:
+    """The same for a path that isn't there: a name beside it that may have been meant."""
+    try:
+        names = (entry.name for entry in islice(os.scandir(path.parent), 1000))
+        return meant(path.name, [name for name in names if not name.startswith(".")])
+    except OSError:
+        return ""
 
 
 def may_pass(error: BaseException | None) -> bool:

@@ -18,6 +18,7 @@ from deblur.io import Reader
 from deblur.probe import seconds_per_megapixel
 
 LONG = 60.0  # megapixels of all channels together from which on it is worth telling: about a minute's work
+SHORT = 4.0  # up to which one process is done before workers have started
 HALO = 1.3  # how much more is computed than kept, as plans of usual sizes say
 READING = 0.3  # CPU s a megapixel of a channel: decoding, the stores, the survey; measured on 720p clips
 SHRUNK = 0.7  # of camera frames, what the stores' compression leaves
@@ -38,7 +39,16 @@ class Outlook:
 
 def is_long(readers: Sequence[Reader]) -> bool:
     """Whether this is work for minutes rather than moments."""
-    return sum(_megapixels(reader) * reader.header.shape[0] for reader in readers) > LONG
+    return _work(readers) > LONG
+
+
+def is_short(readers: Sequence[Reader]) -> bool:
+    """Whether this is work of moments, for which it does not pay to start workers."""
+    return _work(readers) < SHORT
+
+
+def _work(readers: Sequence[Reader]) -> float:
+    return sum(_megapixels(reader) * reader.header.shape[0] for reader in readers)
 
 
 def outlook(job: JobConfig, readers: Sequence[Reader], folder: Path) -> Outlook:

@@ -76,7 +76,7 @@ def find_damage(
     chosen = tuple(sequences) or there
     unknown = sorted(set(chosen) - set(there))
     if unknown:
-        raise StoreError(f"{archive.path} has no sequence {unknown[0]!r}: see `deblur status {archive.path}`")
+        raise archive.unknown(unknown[0])
     for done, sequence_id in enumerate(chosen, 1):
         store = archive.sequence(sequence_id)
         picked = sample or Sample()

@@ -322,11 +322,19 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
         gradients="gradients" in job.outputs,
         name=planned.sequence,
         channels=header.channels,
-        frame_rate=header.frame_rate,
+        frame_rate=_frame_rate(planned, store),
         pixel_size=header.pixel_size,
+        colours=tuple(header.metadata.get("colours", ())),
         largest=light.white,
         parameters=planned.parameters.dump() | {"numerics": numerics_class(), "unit": planned.layout.unit},
     )
+
+
+def _frame_rate(planned: Plan, store: SequenceStore) -> float | None:
+    """As it was given, else as the files tell: the time axis of a run is in seconds."""
+    header, interval = store.source.header, planned.parameters.exposure.interval
+    given: float | None = header.metadata["deblur"]["source"]["frame_rate"]
+    return given or header.frame_rate or (1 / interval if interval else None)
 
 
 def run(job: JobConfig, *, progress: Progress = silent) -> list[Outcome]:

@@ -212,7 +212,7 @@ def deadline(text: str, *, now: datetime | None = None) -> float | None:
     try:
         clock = datetime.strptime(text, "%H:%M")
     except ValueError:
-        raise ConfigError(f"until {text!r} is no time of day: write it as 06:00") from None
+        raise ConfigError(f"--until {text}: no time of day: write it as 06:00") from None
     found = moment.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
     return (found if found > moment else found + timedelta(days=1)).timestamp()
 

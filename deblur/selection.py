@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deblur.catalog import Catalog
 from deblur.config import JobConfig, Source
-from deblur.errors import ConfigError, StoreError
+from deblur.errors import ConfigError
 from deblur.outcome import Sequence
 from deblur.redact import without_secrets
 from deblur.store import Archive
@@ -33,7 +33,7 @@ def published(job: JobConfig, ids: tuple[str, ...] = ()) -> list[Sequence]:
     for sequence in ids or archive.sequences():
         store = archive.sequence(sequence)
         if not store.source.exists:
-            raise StoreError(f"{job.archive} has no sequence {sequence!r}: see `deblur status {job.archive}`")
+            raise archive.unknown(sequence)
         told = Source.model_validate(store.source.header.metadata["deblur"]["source"])
         found.append(Sequence(sequence, by_path.get(told.path, told), len(store.source.frames)))
     return found

@@ -15,22 +15,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deblur import job as work
-from deblur.config import JobConfig
+from deblur.config import Cluster, JobConfig
 from deblur.errors import ConfigError, DeblurError, PlanError
-from deblur.foretell import Outlook, is_long, outlook
+from deblur.foretell import Outlook, is_long, is_short, outlook
 from deblur.ingest import Progress, readers_of
-from deblur.io.export import export_frames
+from deblur.io import dicom
+from deblur.io.export import export_frames, is_ome
 from deblur.io.sound import check_sound
 from deblur.judge import summarise
 from deblur.light import resolve
 from deblur.outcome import Outcome
+from deblur.place import ObjectPlace, place
 from deblur.report.compose import write_report
 from deblur.sequence import restored_still
 from deblur.still import extent
 from deblur.store import Archive, SequenceStore
-from deblur.upkeep import export_run
+from deblur.upkeep import export_planes, export_run
 
-KINDS = (".tif", ".npy", ".mp4", ".mkv", ".zarr")
+KINDS = (".tif", ".npy", ".dcm", ".mp4", ".mkv", ".zarr")
 VIDEO = (".mp4", ".mkv")
 STILL_KINDS = (".png", ".tif", ".npy")
 
@@ -38,7 +40,8 @@ STILL_KINDS = (".png", ".tif", ".npy")
 def restore_file(
     job: JobConfig, output: Path, *, report: Path | None, progress: Progress, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Restore the one source of `job` into `output`; several planes of a stack go into a folder, one each.
+    """Restore the one source of `job` into `output`; several planes of a stack go into a folder, one each, or together into
+    an .ome.tif.
 
     `say`: told in a line what is taken as the exposure of each sequence, and at the end what came of it. Raises
     ConfigError when the output exists, is of no known kind or can't hold the source's audio, and what the stages raise.
@@ -47,6 +50,10 @@ def restore_file(
     clip = Path(job.sources[0].path)
     if output.suffix.lower() in VIDEO and clip.is_file():
         check_sound(clip, output)
+    if output.suffix.lower() == ".dcm" and not dicom.matches(str(clip)):
+        raise ConfigError(f"{output}: a .dcm takes its patient and study from a DICOM file: {clip} is none")
+    if isinstance(place(job.sources[0].path), ObjectPlace) and output.suffix.lower() in ("", *VIDEO):
+        say(f"{job.sources[0].path}: audio, notes and EXIF stay there: they are given on of local files only")
     scratch = scratch_of(output)
     own = job.model_copy(update={"archive": str(scratch)})
     with _gone_when_refused(scratch):
@@ -64,22 +71,27 @@ def restore_file(
                 raise error
     if all(outcome.published for outcome in outcomes):
         archive = Archive.open(scratch)
+        together = is_ome(output) and len(outcomes) > 1
+        if together:
+            export_planes(scratch, [outcome.sequence.id for outcome in outcomes], output)
         for outcome in outcomes:
             store = archive.sequence(outcome.sequence.id)
             if report is not None:
                 several = len(outcomes) > 1
                 write_report(_beside(report, store.id) if several else report, store, str(store.current()))
-            place = output if len(outcomes) == 1 else output / outcome.sequence.id
+            target = output if together or len(outcomes) == 1 else output / outcome.sequence.id
             weight = summarise(store.run(str(store.current()))).weight
-            _deliver(store, scratch, place, progress)
+            if not together:
+                _deliver(store, scratch, target, progress)
             took = f"{len(store.source.frames)} frames in {outcome.seconds:.0f} s"
-            say(f"{place}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
+            say(f"{target}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
         shutil.rmtree(scratch)
     return outcomes
 
 
-def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
-    """Whether the source is one frame alone, and what restoring it takes where that is long.
+def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None, JobConfig]:
+    """Whether the source is one frame alone, what restoring it takes where that is long, and the job, to be done in this
+    process where it is short and nobody said how.
 
     Raises ReadError where nothing can be read.
     """
@@ -87,8 +99,10 @@ def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None]:
     with ExitStack() as stack:
         readers = [stack.enter_context(reader) for reader in readers_of(source, job)]
         if len(readers) == 1 and len(readers[0].frames) == 1:
-            return True, None
-        return False, outlook(job, readers, output.parent) if is_long(readers) else None
+            return True, None, job
+        if is_short(readers) and job.cluster == Cluster():
+            job = job.model_copy(update={"cluster": Cluster(kind="serial")})
+        return False, outlook(job, readers, output.parent) if is_long(readers) else None, job
 
 
 def scratch_of(output: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from deblur.errors import DeblurError, StoreError
 from deblur.ingest import Progress
 from deblur.integrity import find_damage
 from deblur.io import images
-from deblur.io.export import export_frames
+from deblur.io.dicom import FORMAT as DICOM
+from deblur.io.export import export_frames, export_stack, layer_of
 from deblur.io.images import root_of
 from deblur.pace import Pace, at_work, pace
 from deblur.place import Place
@@ -81,7 +82,7 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
     archive = Archive.open(path)
     store = archive.sequence(sequence)
     if not store.source.exists:
-        raise StoreError(f"{path} has no sequence {sequence!r}: see `deblur status {path}`")
+        raise archive.unknown(sequence)
     chain = segments(archive, sequence) if run is None and "first" not in _told(store) else (store,)
     runs = [_chosen(part, run) for part in chain]
     order = in_order(chain) if len(chain) > 1 else [(0, place) for place in own_frames(store)]
@@ -103,11 +104,24 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
     return len(frames)
 
 
+def export_planes(path: str | Place, sequences: Sequence[str], output: Path) -> None:
+    """Put the published runs of a file's planes, z and positions, back together in one OME-TIFF."""
+    archive = Archive.open(path)
+    layers = []
+    for name in sequences:
+        store = archive.sequence(name)
+        run, frames = _chosen(store, None), store.source.frames
+        read = (run.read("0", place, place + 1)[0] for place in range(len(frames)))
+        layers.append(layer_of(store.source.header, [frame.time for frame in frames], read))
+    export_stack(layers, output)
+
+
 def _original(store: SequenceStore) -> Path | None:
-    """The clip or folder that a sequence was read from, if it is still there: what frames don't hold is taken from it."""
+    """The clip, loop or folder that a sequence was read from, if it is still there: it knows what frames don't hold."""
     header = store.source.header
     told = str(_told(store).get("source", {}).get("path", ""))
-    if str(header.metadata.get("format", "")).startswith("video"):
+    kind = str(header.metadata.get("format", ""))
+    if kind.startswith("video") or (kind == DICOM and Path(told).is_file()):
         return Path(told) if Path(told).is_file() else None
     try:
         return root_of(told) if told and images.matches(told) else None

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Known vulnerabilities of the versions in constraints.txt (pip-audit), and an SBOM of them (CycloneDX).
-# Usage: deploy/audit.sh [SBOM.json]. Leaves with 1 when pip-audit found something. Needs the network.
+# Usage: deploy/audit.sh [SBOM.json]. Leaves with 1 when pip-audit found something or could not ask. Needs the network.
 set -euo pipefail
 sbom=$(realpath -m "${1:-sbom.cdx.json}")
 cd "$(dirname "$0")/.."
@@ -10,4 +10,4 @@ python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install -q 'pip-audit>=2.7' 'cyclonedx-bom>=5'
 "$work/tools/bin/cyclonedx-py" requirements constraints.txt --pyproject pyproject.toml --output-file "$sbom"
 echo "SBOM: $sbom"
-"$work/tools/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+"$work/tools/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --progress-spinner off --strict

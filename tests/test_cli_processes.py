@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deblur.config import parse_job
+from deblur.single import first_look
 from tests.small import Said, write_frames, write_job
 
 
@@ -161,3 +163,13 @@ def test_warm_compiles_kernels_where_it_is_told(tmp_path: Path) -> None:
     )
     assert "kernels compiled" in done.stdout
     assert list((tmp_path / "kernels").rglob("*.nbc"))
+
+
+def test_a_short_clip_is_done_in_one_process_unless_workers_are_asked_for(tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames")
+    for told, kind in ((None, "serial"), (2, "local")):
+        job = parse_job(
+            {"archive": "a", "sources": [{"path": str(tmp_path / "frames")}], "cluster": {"workers": told}}
+        )
+        still, cost, chosen = first_look(job, tmp_path / "out")
+        assert (still, cost, chosen.cluster.kind) == (False, None, kind)

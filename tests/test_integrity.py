@@ -47,7 +47,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
 
     real = deblur.execute.run_tasks
     monkeypatch.setattr(
-        integrity, "run_tasks", lambda tasks, client, done: real(tasks, done=done, work=watched)
+        integrity, "run_tasks", lambda tasks, client, done, need: real(tasks, done=done, work=watched)
     )
     return seen
 

@@ -23,7 +23,7 @@ from deblur.types import SequenceHeader
 from deblur.watch import arrivals
 from tests.conftest import pan
 from tests.objects import upload
-from tests.small import HEIGHT, JOB, WIDTH, tree, write_frames, write_job
+from tests.small import HEIGHT, JOB, SMALL_UNITS, WIDTH, command, tree, write_frames, write_job
 
 pytest.importorskip("obstore", reason="deblur[objects] is not installed")
 LONG_AGO, NOW = 1.6e9, 1.7e9
@@ -83,6 +83,17 @@ def test_the_stored_source_is_that_of_the_files(
         (again,) = work.ingest(job)
         assert (again.id, again.fresh) == (item.id, False)
     assert found[0] == found[1]
+
+
+def test_restoring_says_what_stays_in_the_store(
+    tmp_path: Path, memory: ObjectPlace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_frames(tmp_path / "frames", count=2)
+    upload(tmp_path / "frames", memory)
+    said = command(capsys)("restore", memory, tmp_path / "out", "-e", "0.75", "--workers", "1", *SMALL_UNITS)
+    assert (said.code, said.faults) == (0, [])
+    assert "EXIF stay there" in said.out
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_what_grew_becomes_a_segment(tmp_path: Path, memory: ObjectPlace) -> None:

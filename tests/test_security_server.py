@@ -32,11 +32,10 @@ def test_the_authentication_string_end_to_end(tmp_path: Path) -> None:
 
     try:
         server.start()
-        for told in ({}, {CLIENT: "keeper:other"}):
-            left = run(**told)
-            faults = [line for line in left.stderr.splitlines() if line.startswith("deblur: ")]
-            assert (left.returncode, len(faults)) == (2, 1), left.stderr
-            assert CLIENT in faults[0]
+        left = run(**{CLIENT: "keeper:other"})
+        faults = [line for line in left.stderr.splitlines() if line.startswith("deblur: ")]
+        assert (left.returncode, len(faults)) == (2, 1), left.stderr
+        assert CLIENT in faults[0]
         done = run(**{CLIENT: "keeper:CANARY"}, AWS_SECRET_ACCESS_KEY="CANARY")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "CANARY" not in done.stdout + done.stderr

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
-from deblur.errors import ReadError, meant
-from deblur.io import images, npy, tiff, video, zarr_store
+from deblur.errors import ReadError, near
+from deblur.io import dicom, fits, hdf5, images, microscopes, npy, tiff, video, zarr_store
 from deblur.io.isolation import apart
 from deblur.io.objects import open_objects
 from deblur.io.reader import Opener, Order, Reader, ReadOptions
@@ -24,6 +23,10 @@ READERS: Mapping[str, Opener] = {
     "tiff": Opener(tiff.matches, apart("tiff", tiff.open_tiff)),
     "video": Opener(video.matches, apart("video", video.open_video)),
     "npy": Opener(npy.matches, npy.open_npy),
+    "fits": Opener(fits.matches, apart("fits", fits.open_fits)),
+    "hdf5": Opener(hdf5.matches, apart("hdf5", hdf5.open_hdf5)),
+    "dicom": Opener(dicom.matches, apart("dicom", dicom.open_dicom)),
+    "microscopes": Opener(microscopes.matches, apart("microscopes", microscopes.open_microscope)),
     "images": Opener(images.matches, images.open_images),
 }
 
@@ -34,22 +37,8 @@ REFUSED = {
     ".heic": "HEIC is not read",
     ".avif": "AVIF is not read",
     ".exr": "OpenEXR is not read",
-    ".dng": "raw photographs are not read",
-    ".cr2": "raw photographs are not read",
-    ".nef": "raw photographs are not read",
-    ".arw": "raw photographs are not read",
     ".npz": "an .npz holds many arrays",
-    ".h5": "HDF5 is not read",
-    ".hdf5": "HDF5 is not read",
 }
-
-
-def _near(path: Path) -> str:
-    """A name beside the one that isn't there, for a slip of the finger."""
-    try:
-        return meant(path.name, [entry.name for entry in islice(os.scandir(path.parent), 1000)])
-    except OSError:
-        return ""
 
 
 def open_source(
@@ -84,7 +73,7 @@ def open_source(
             return open_objects(there, options, _opener)
         source = str(there)
     if not os.path.exists(source) and not images.is_glob(source):
-        raise ReadError(f"{source} does not exist{_near(Path(source))}: check the path")
+        raise ReadError(f"{source} does not exist{near(Path(source))}: check the path")
     if os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source):
         raise ReadError(f"{source} is a device, a pipe or a socket: name a file or a folder")
     if os.path.isfile(source) and os.path.getsize(source) == 0:

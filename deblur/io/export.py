@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ArrayError, ConfigError
+from deblur.io.dicom import FORMAT as DICOM
 from deblur.io.exif import exif_of, with_exif
+from deblur.io.exportdicom import new_uid, write_dicom
+from deblur.io.exporttiff import Layer, interleaved, write_ome, write_tiff
 from deblur.io.exportvideo import write_video
+from deblur.io.images import SUFFIXES
 from deblur.io.reader import describe
 from deblur.turn import orientation_of, upright
 from deblur.types import SequenceHeader
 
 Frames = Iterable[NDArray[Any]]
 PNG_CHANNELS = (1, 3)
-CLASSIC = 4_000_000_000  # bytes that a TIFF with 32-bit offsets surely holds
 
 
 def export_frames(
@@ -39,13 +42,14 @@ def export_frames(
 ) -> Path:
     """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
 
-    No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, or other than 1 or 3 channels) a frame,
-    named after `names`. `.tif`, `.tiff`: one file, a page a frame. `.npy`: (t, c, y, x). `.mp4`: H.264, or HEVC
-    for 10-bit clips. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
+    No suffix: a folder with a PNG (8 and 16 bits) or TIFF (floats, other than 1 or 3 channels, geo-referenced) a
+    frame, named after `names`; a DICOM file each where the originals are such. `.tif`, `.tiff`: one file, a page a
+    frame; `.ome.tif` with OME's metadata. `.dcm`: a multi-frame DICOM file, for frames of one. `.npy`: (t, c, y, x).
+    `.mp4`: H.264, or HEVC for 10-bit clips. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
     `header.metadata` says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its
-    time. `original`: the clip or the folder that the frames came from: audio and notes, or the EXIF of each
-    picture, are given on. `names` sets the number of frames. Pictures and video are turned upright
-    (`deblur.turn`); .npy keeps rows and columns.
+    time. `original`: the file or the folder that the frames came from: audio and notes, or the EXIF, the place on the
+    Earth or the patient of each picture, are given on. `names` sets the number of frames. Pictures and video are
+    turned upright (`deblur.turn`); .npy keeps rows and columns.
 
     Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
     can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.
@@ -60,8 +64,13 @@ def export_frames(
     destination = Path(destination)
     suffix = destination.suffix.lower()
     write: Callable[..., None]
-    if suffix in (".tif", ".tiff"):
-        write = partial(_write_tiff, count=len(names))
+    if is_ome(destination):
+        write = partial(_write_one_ome, times=times or [None] * len(names))
+    elif suffix in (".tif", ".tiff"):
+        single = original / names[0] if original is not None and len(names) == 1 else None
+        write = partial(write_tiff, count=len(names), original=single)
+    elif suffix == ".dcm":
+        write = partial(write_dicom, names=names, original=original)
     elif suffix == ".npy":
         write = partial(_write_npy, count=len(names))
     elif suffix in (".mp4", ".mkv"):
@@ -69,23 +78,66 @@ def export_frames(
     elif suffix == "" or re.fullmatch(r"\.[0-9]+", suffix):  # "run 2.5" is a folder's name
         write = partial(_write_folder, names=names, original=original)
     else:
-        raise ConfigError(f"{destination} ends in {suffix}: use a folder, .tif, .npy, .mp4 or .mkv")
+        raise ConfigError(
+            f"{destination} ends in {suffix}: use a folder, .tif, .ome.tif, .npy, .dcm, .mp4 or .mkv"
+        )
     if os.path.lexists(destination):
         raise ConfigError(f"{destination} exists already: name another destination or remove it")
     if times is not None and len(times) != len(names):
         raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
     turn = 1 if suffix == ".npy" else orientation_of(header)
     shown = (upright(frame, turn) if turn > 1 else frame for frame in _checked(frames, header, len(names)))
-    try:
+    with _staged(destination) as staged:
         write(shown, staged, header=_upright_header(header, turn))
+    return destination
+
+
+def export_stack(layers: Sequence[Layer], destination: Path) -> Path:
+    """Put the planes of one file back together in one OME-TIFF. Nothing stands at `destination` until all of it does.
+
+    Raises ConfigError when it exists, is named otherwise, or the planes of a position differ in shape or in number of
+    frames, as they do where some could not be read.
+    """
+    if not is_ome(destination):
+        raise ConfigError(f"{destination}: several planes go into a folder, a .zarr or an .ome.tif")
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already: name another destination or remove it")
+    for position in {layer.position for layer in layers}:
+        stack = [layer for layer in layers if layer.position == position]
+        if len({(layer.header.shape, layer.header.dtype, len(layer.times)) for layer in stack}) > 1:
+            raise ConfigError(
+                f"{destination}: planes of {stack[0].header.name} differ: export them one by one"
+            )
+    with _staged(destination) as staged:
+        write_ome(layers, staged)
+    return destination
+
+
+def layer_of(header: SequenceHeader, times: Sequence[float | None], frames: Frames) -> Layer:
+    """A sequence as a layer of the file that it came from, by the position and z that its reader named it after.
+
+    >>> header = SequenceHeader("cells/p001/z003", (1, 4, 6), "uint16", ("grey",))
+    >>> layer_of(header, [], []).position, layer_of(header, [], []).z
+    ('p001', 3)
+    """
+    plane = header.name.partition("/")[2]
+    found = re.search(r"(?:^|[/-])z([0-9]+)$", plane)
+    position, z = (plane[: found.start()], int(found[1])) if found else (plane, 0)
+    return Layer(header, position, z, times, frames)
+
+
+@contextlib.contextmanager
+def _staged(destination: Path) -> Iterator[Path]:
+    """A name beside the destination, which gets the destination's when the block ends well."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    staged = destination.with_name(f".{destination.stem}.{uuid.uuid4().hex[:8]}.partial{destination.suffix}")
+    try:
+        yield staged
         _sync(staged)
         os.rename(staged, destination)
     except BaseException:
         _discard(staged)
         raise
-    return destination
 
 
 def _upright_header(header: SequenceHeader, orientation: int) -> SequenceHeader:
@@ -118,59 +170,58 @@ def _write_folder(
     names: Sequence[str],
     original: Path | None,
 ) -> None:
+    suffix = _picture_suffix(header, original)
+    folder.mkdir()
+    series = new_uid() if suffix == ".dcm" else ""
+    for frame, name, target in zip(frames, names, _file_names(names, suffix), strict=False):
+        within = original is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
+        path, picture = folder / target, original / name if original is not None and within else None
+        if suffix == ".dcm" and picture is not None:
+            write_dicom([frame], path, header=header, names=[name], original=picture, series=series)
+        elif suffix == ".png":
+            _write_png(frame, path, picture)
+        else:
+            write_tiff([frame], path, header=header, count=1, original=picture)
+        _sync(path)
+
+
+def _picture_suffix(header: SequenceHeader, original: Path | None) -> str:
+    """DICOM files stay DICOM where they are still there, whose notes they need; GeoTIFF and what no PNG holds is TIFF."""
+    if header.metadata.get("format") == DICOM and original is not None and original.is_dir():
+        return ".dcm"
+    plain = header.dtype in ("uint8", "uint16") and header.shape[0] in PNG_CHANNELS
+    return ".png" if plain and not header.metadata.keys() & {"crs", "geotiff"} else ".tif"
+
+
+def _write_png(frame: NDArray[Any], path: Path, original: Path | None) -> None:
     import imagecodecs
 
-    as_png = header.dtype in ("uint8", "uint16") and header.shape[0] in PNG_CHANNELS
-    folder.mkdir()
-    targets = _file_names(names, ".png" if as_png else ".tif")
-    for frame, name, target in zip(frames, names, targets, strict=False):
-        path = folder / target
-        if as_png:
-            within = original is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
-            notes = exif_of(original / name) if original is not None and within else None
-            path.write_bytes(with_exif(bytes(imagecodecs.png_encode(_interleaved(frame), level=4)), notes))
-            _sync(path)
-        else:
-            _write_tiff(iter([frame]), path, header=header, count=1)
+    notes = None if original is None else exif_of(original)
+    path.write_bytes(with_exif(bytes(imagecodecs.png_encode(interleaved(frame), level=4)), notes))
+
+
+def _write_one_ome(
+    frames: Iterator[NDArray[Any]], path: Path, *, header: SequenceHeader, times: Sequence[float | None]
+) -> None:
+    write_ome([Layer(header, "", 0, times, frames)], path)
+
+
+def is_ome(path: Path) -> bool:
+    """Named as an OME-TIFF."""
+    return path.name.lower().endswith((".ome.tif", ".ome.tiff"))
 
 
 def _file_names(names: Sequence[str], suffix: str) -> list[str]:
     """File names after the originals': no folders, characters that any file system takes, no doubles."""
     bases = [re.sub(r"[^\w.+=@~ -]", "_", name) for name in names]
-    known = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
     stems = [
-        base[: -len(Path(base).suffix)] if Path(base).suffix.lower() in known else base for base in bases
+        base[: -len(Path(base).suffix)] if Path(base).suffix.lower() in SUFFIXES else base for base in bases
     ]
     digits = len(str(max(len(names) - 1, 0)))
     counted = len({stem.casefold() for stem in stems}) < len(stems)
     return [
         f"{stem}-{place:0{digits}d}{suffix}" if counted else stem + suffix for place, stem in enumerate(stems)
     ]
-
-
-def _interleaved(frame: NDArray[Any]) -> NDArray[Any]:
-    """(y, x) of one channel, else (y, x, c)."""
-    return np.ascontiguousarray(frame[0] if frame.shape[0] == 1 else np.moveaxis(frame, 0, -1))
-
-
-def _write_tiff(frames: Iterator[NDArray[Any]], path: Path, *, header: SequenceHeader, count: int) -> None:
-    import tifffile
-
-    colour = header.shape[0] == 3
-    size = int(np.prod(header.shape)) * np.dtype(header.dtype).itemsize * count
-    with tifffile.TiffWriter(path, bigtiff=size > CLASSIC) as writer:
-        for frame in frames:
-            plain = colour or frame.shape[0] == 1
-            writer.write(
-                _interleaved(frame) if plain else frame,
-                photometric="rgb" if colour else "minisblack",
-                planarconfig=None if plain else "separate",
-                compression="zlib",
-                predictor=True,
-                metadata=None,
-                software="deblur",
-            )
-    _sync(path)
 
 
 def _write_npy(frames: Iterator[NDArray[Any]], path: Path, *, header: SequenceHeader, count: int) -> None:

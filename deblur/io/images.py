@@ -1,4 +1,4 @@
-"""Folders and globs of pictures (PNG, JPEG, single-page TIFF): a file a frame."""
+"""Folders and globs of pictures (PNG, JPEG, single-page TIFF, FITS, DICOM, raw photographs): a file a frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, overload
 from numpy.typing import NDArray
 
 from deblur.errors import ConfigError, ReadError
-from deblur.io import pictures
+from deblur.io import dicom, fits, pictures, raw, tiff
 from deblur.io.isolation import Decoder
 from deblur.io.pictures import Picture
 from deblur.io.reader import (
@@ -33,14 +33,25 @@ from deblur.io.reader import (
 from deblur.place import Place
 from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    **dict.fromkeys(fits.SUFFIXES, "FITS"),
+    **dict.fromkeys(dicom.SUFFIXES, dicom.FORMAT),
+    **dict.fromkeys(raw.SUFFIXES, "raw"),
+}
+BY_NAME = {suffix: module for module in (fits, dicom, raw) for suffix in module.SUFFIXES}
 NONE_THERE = "holds no PNG, JPEG or TIFF picture: name the folder or file that does"
 log = logging.getLogger("deblur.io")
 
 
 def matches(path: str) -> bool:
-    """A folder, a glob, or one PNG or JPEG file."""
-    return os.path.isdir(path) or is_glob(path) or Path(path).suffix.lower() in (".png", ".jpg", ".jpeg")
+    """A folder, a glob, or one PNG, JPEG or raw file."""
+    single = (".png", ".jpg", ".jpeg", *raw.SUFFIXES)
+    return os.path.isdir(path) or is_glob(path) or Path(path).suffix.lower() in single
 
 
 def is_glob(path: str) -> bool:
@@ -180,6 +191,7 @@ class ImagesReader(Reader):
             channels=channel_names(picture.shape[0]),
             bits=picture.bits if picture.dtype.startswith("uint") else None,
             transfer=picture.transfer,
+            pixel_size=picture.pixel_size,
             metadata={"format": SUFFIXES.get(first.suffix.lower(), "picture"), **picture.metadata},
         )
         self.frames: Sequence[FrameInfo] = LazyFrames(len(self._files), self._info)
@@ -226,25 +238,25 @@ class ImagesReader(Reader):
 
 def header_of(file: Path, limits: ReadLimits) -> Picture:
     """What the header of a picture says. Raises ReadError beyond the limits, for damage, and for refused kinds."""
-    kind = pictures.kind_of(file)
-    if kind == "tiff":
-        from deblur.io import tiff
-
-        picture = tiff.read_single_header(file)
-    else:
-        picture = pictures.read_header(file, kind)
+    decoder, kind = _decoder(file)
+    picture: Picture = decoder.read_single_header(file) if decoder else pictures.read_header(file, kind)
     check_size(str(file), picture.shape, picture.dtype, limits=limits, stored=file.stat().st_size)
     return picture
 
 
 def pixels_of(file: Path) -> NDArray[Any]:
     """Its (c, y, x) pixels, in native byte order. Raises ReadError when it is broken."""
-    kind = pictures.kind_of(file)
-    if kind == "tiff":
-        from deblur.io import tiff
+    decoder, kind = _decoder(file)
+    return native(decoder.read_single_pixels(file) if decoder else pictures.read_pixels(file, kind))
 
-        return native(tiff.read_single_pixels(file))
-    return native(pictures.read_pixels(file, kind))
+
+def _decoder(file: Path) -> tuple[Any, str]:
+    """(who reads a picture, its kind): raw photographs begin as TIFF does, so names come before first bytes."""
+    known = BY_NAME.get(file.suffix.lower())
+    if known is not None:
+        return known, ""
+    kind = pictures.kind_of(file)
+    return (tiff if kind == "tiff" else None), kind
 
 
 def _first_sound(files: Sequence[Path], head: Callable[[Path], Picture]) -> tuple[Path, Picture]:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,14 @@ KEPT = (
     "LD_LIBRARY_PATH",
     "XDG_CACHE_HOME",
 )
-KEPT_FAMILIES = ("LC_", "PYTHON", "NUMBA_", "MALLOC_")
+KEPT_FAMILIES = ("LC_", "PYTHON", "NUMBA_")
+# One heap that keeps what is freed: given back and taken anew each time, frames cost a quarter of their decoding in page
+# faults. What is kept is no more than the peak.
+HEAP = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+}
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ERRORS: dict[str, type[DeblurError]] = {"ConfigError": ConfigError, "StoreError": StoreError}
 
@@ -79,7 +87,8 @@ class Decoder:
     def header(self, file: Path) -> Picture:
         """What the header of a picture file says."""
         told = self.ask(str(file), "header", str(file), asdict(self._options.limits))
-        return Picture(**{**told, "shape": tuple(told["shape"])})
+        size = told["pixel_size"] and tuple(told["pixel_size"])
+        return Picture(**{**told, "shape": tuple(told["shape"]), "pixel_size": size})
 
     def pixels(self, file: Path, picture: Picture) -> NDArray[Any]:
         """Its pixels, (c, y, x)."""
@@ -234,6 +243,13 @@ class _Process:
             env=_environment(),
             process_group=0 if os.name == "posix" else None,  # Ctrl-C is for those who know what to do
         )
+        if sys.platform == "linux":
+            import fcntl
+
+            assert self._child.stdout is not None
+            with suppress(OSError):  # a user may have only so much of it
+                fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # fewer waits on one another
+        self._at_exit = finalize(self, _stop, self._child)
 
     def is_ready(self) -> bool:
         """Whether it may be asked: a process that was forked or went elsewhere begins one of its own."""
@@ -263,17 +279,22 @@ class _Process:
 
     def stop(self, patience: float = 1.0) -> int:
         """End it; how it ended, as subprocess tells it."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        with suppress(OSError):
-            self._child.stdin.close()  # it leaves when nobody can ask any more
-        try:
-            return self._child.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            return self._child.wait()
-        finally:
-            self._child.stdout.close()
+        self._at_exit.detach()
+        return _stop(self._child, patience)
+
+
+def _stop(child: subprocess.Popen[bytes], patience: float = 1.0) -> int:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with suppress(OSError):
+        child.stdin.close()  # it leaves when nobody can ask any more
+    try:
+        return child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+    finally:
+        child.stdout.close()
 
 
 def _begin() -> _Process:
@@ -297,7 +318,8 @@ def _home() -> tuple[int, str]:
 
 def _environment() -> dict[str, str]:
     told = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_FAMILIES)}
-    return told | dict.fromkeys(ONE_THREAD, "1") | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    told |= HEAP | dict.fromkeys(ONE_THREAD, "1")
+    return told | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _bytes(shape: Sequence[int], dtype: str) -> int:

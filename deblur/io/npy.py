@@ -35,6 +35,8 @@ def open_npy(path: str, options: ReadOptions) -> tuple[Reader, ...]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TokenError, TypeError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # NumPy would recommend to load it all the same
+            reason = "it is none, or one of Python objects"
         raise ReadError(
             f"{path} is broken or no plain array ({reason}): save it again with numpy.save"
         ) from error

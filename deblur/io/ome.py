@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,19 +60,19 @@ def parse(text: str) -> tuple[Facts, ...]:
     )
 
 
-def check_files(text: str, folder: Path, limits: ReadLimits) -> None:
-    """Raise ReadError where an OME-XML document names files beside those in its own folder: tifffile opens them."""
-    for element in _root(text).iter():
-        name = element.get("FileName") if _is(element, "UUID") else None
-        if name is None:
-            continue
+def check_files(text: str, file: Path, limits: ReadLimits) -> None:
+    """Raise ReadError where the OME-XML of a file names others than in its own folder: tifffile opens them."""
+    folder = file.parent
+    try:
+        elements = [element for element in _root(text).iter() if _is(element, "UUID")]
+    except ReadError as error:
+        raise ReadError(f"{file}: {error}") from error
+    for name in {element.get("FileName") for element in elements} - {None}:
         if not name or name in (".", "..") or "/" in name or "\\" in name:
-            raise ReadError(
-                f"the OME-XML in {folder} names a file elsewhere, {name!r}: export the file again"
-            )
+            raise ReadError(f"{file}: its OME-XML names a file elsewhere, {name!r}: export it again")
         check_inside(folder / name, folder, limits)
         if (folder / name).exists() and not (folder / name).is_file():
-            raise ReadError(f"{folder / name}, which the OME-XML names, is no file: export the file again")
+            raise ReadError(f"{file}: its OME-XML names {name!r}, which is no file: export it again")
 
 
 def _root(text: str) -> ElementTree.Element:
@@ -109,8 +111,19 @@ def _image(pixels: ElementTree.Element, title: str | None) -> Facts:
         pixel_size=_pixel_size(pixels),
         deltas=deltas,
         exposures={key: value for key, value in exposures.items() if value > 0},
-        metadata={"title": title} if title else {},
+        metadata=_notes(pixels, title),
     )
+
+
+def _notes(pixels: ElementTree.Element, title: str | None) -> dict[str, Any]:
+    """The image's title, the colours of its channels (hexadecimal RGB) and the step between its z, where told."""
+    colours = [item.get("Color", "") for item in pixels if _is(item, "Channel")]
+    notes: dict[str, Any] = {"title": title} if title else {}
+    if colours and all(re.fullmatch(r"-?[0-9]{1,10}", colour) for colour in colours):
+        notes["colours"] = [f"{(int(colour) >> 8) & 0xFFFFFF:06X}" for colour in colours]  # signed RGBA
+    with suppress(ValueError):
+        notes["z_size"] = [float(pixels.get("PhysicalSizeZ", "")), pixels.get("PhysicalSizeZUnit", "µm")]
+    return notes
 
 
 def _keep(into: dict[tuple[int, int], float], key: tuple[int, int], value: float | None) -> None:

@@ -25,15 +25,17 @@ EXIF_SUBDIRECTORY = 0x8769
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a header says. `shape`: (c, y, x). `time`: seconds since 1970, UTC unless EXIF says else."""
+    """What a header says. `shape`: (c, y, x). `bits`: significant ones, where it says so. `time`: seconds since 1970, UTC
+    unless EXIF says else."""
 
     shape: tuple[int, int, int]
     dtype: str
-    bits: int
+    bits: int | None
     transfer: str | None = None
     time: float | None = None
     exposure_time: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    pixel_size: tuple[float, float, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

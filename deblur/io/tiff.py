@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from deblur.errors import ReadError
 from deblur.io import ome
+from deblur.io.geotiff import geo_notes, ground_size
 from deblur.io.pictures import Picture, seconds
 from deblur.io.planes import Plane, layout
 from deblur.io.reader import (
@@ -33,13 +31,9 @@ from deblur.io.reader import (
     stem,
     unlike,
 )
+from deblur.io.stack import BROKEN, OpenFile, broken
 from deblur.types import FrameInfo, SequenceHeader
 
-# What tifffile and its codecs raise for damaged files; anything else is a fault of ours and should be seen.
-BROKEN = (
-    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
-    zlib.error,
-)  # fmt: skip
 PHOTOMETRIC = {
     0: "white as zero: invert it to black as zero",
     3: "a palette, which holds no light to deblur: convert it to RGB or grey",
@@ -86,8 +80,10 @@ def read_single_header(path: Path) -> Picture:
             page = shared.tif.pages[0]
             _refuse(str(path), page)
             exposure = _exposure(page)
+            dtype = check_dtype(str(path), page.dtype)
+            notes = {name: value for name, value in geo_notes(page).items() if name == "crs"}
             return Picture(
-                _page_shape(page), check_dtype(str(path), page.dtype), _bits(page), None, None, exposure
+                _page_shape(page), dtype, _bits(page), None, None, exposure, notes, ground_size(page)
             )
         except BROKEN as error:
             raise _broken(str(path), error) from error
@@ -99,33 +95,28 @@ def read_single_pixels(path: Path) -> NDArray[Any]:
         return _decode(str(path), shared.tif.pages[0])
 
 
-class _Shared:
-    """One open file under several readers; it closes with the last of them."""
+def open_pages(path: Path) -> Any:
+    """An open tifffile.TiffFile. Raises ReadError where it is none."""
+    import tifffile
+
+    try:
+        return tifffile.TiffFile(path)
+    except (*BROKEN, tifffile.TiffFileError) as error:
+        raise _broken(str(path), error) from error
+
+
+class _Shared(OpenFile):
+    """An open TIFF file."""
 
     def __init__(self, path: Path) -> None:
-        import tifffile
-
-        self.path = path
-        self.users = 0
-        self.lock = Lock()
-        try:
-            self.tif = tifffile.TiffFile(path)
-        except (*BROKEN, tifffile.TiffFileError) as error:
-            raise _broken(str(path), error) from error
+        self.tif = open_pages(path)
+        super().__init__(path, self.tif.close)
 
     def __enter__(self) -> _Shared:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.force_close()
-
-    def release(self) -> None:
-        self.users -= 1
-        if self.users <= 0:
-            self.force_close()
-
-    def force_close(self) -> None:
-        self.tif.close()
 
 
 @dataclass(slots=True)
@@ -202,7 +193,8 @@ def _pages_reader(shared: _Shared, options: ReadOptions) -> TiffReader:
         dtype=dtype,
         channels=channel_names(shape[0]),
         bits=_bits(first) if dtype.startswith("uint") else None,
-        metadata={"format": "TIFF"},
+        pixel_size=ground_size(first),
+        metadata={"format": "TIFF", **geo_notes(first)},
     )
     file = shared.path.name
     frames = tuple(FrameInfo(f"{file}#{number}", None, exposure) for number in range(count))
@@ -213,7 +205,7 @@ def _pages_reader(shared: _Shared, options: ReadOptions) -> TiffReader:
 def _series_readers(shared: _Shared, options: ReadOptions) -> tuple[TiffReader, ...]:
     """OME and ImageJ: axes from the metadata, one series a position."""
     if shared.tif.is_ome:
-        ome.check_files(shared.tif.ome_metadata, shared.path.parent, options.limits)
+        ome.check_files(shared.tif.ome_metadata, shared.path, options.limits)
     facts = ome.facts_of(shared.tif)
     several = len(shared.tif.series) > 1
     readers: list[TiffReader] = []
@@ -378,5 +370,4 @@ def _decode(name: str, page: Any) -> NDArray[Any]:
 
 
 def _broken(name: str, error: Exception) -> ReadError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ReadError(f"{name} is broken or no TIFF ({reason}): copy it again or leave it out")
+    return broken(name, error, kind="TIFF")

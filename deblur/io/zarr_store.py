@@ -7,8 +7,9 @@ the fill value: by Zarr's rules that is what an empty chunk looks like, so it ca
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from deblur.io.reader import (
     natural,
     stem,
 )
+from deblur.io.stack import stored, widened
 from deblur.place import Place
 from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
@@ -48,12 +50,13 @@ SECONDS = {
     "minute": 60.0,
     "hour": 3600.0,
 }
+COLOUR = re.compile("[0-9A-Fa-f]{6}")
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "meter": "m"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
-    """One array with what its metadata say: axis letters and their steps and units."""
+class Image:
+    """One array, Zarr's or another that is sliced alike, with what its metadata say: axis letters, their steps, units."""
 
     array: Any
     axes: str
@@ -62,6 +65,9 @@ class _Image:
     channels: tuple[str, ...]
     kind: str
     suffix: str = ""
+    times: Sequence[float] = ()  # seconds, one a frame, where they are known one by one
+    exposure: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)  # for the header's metadata
 
 
 def matches(path: str) -> bool:
@@ -91,7 +97,8 @@ def open_store(
         node = zarr.open(store, mode="r")
         images = [_plain(path, node, "")] if isinstance(node, zarr.Array) else _images(path, node, "")
         for image in images:
-            readers += _readers(path, image, options)
+            _check_storage(path + image.suffix, image.array, options.limits)
+            readers += readers_of(path, image, options)
     except BROKEN as error:
         raise _broken(path, error) from error
     for reader in readers:
@@ -100,7 +107,7 @@ def open_store(
     return tuple(readers)
 
 
-def _images(path: str, group: Any, suffix: str) -> list[_Image]:
+def _images(path: str, group: Any, suffix: str) -> list[Image]:
     """The images of a group: its own, a plate's fields, numbered positions, or its only array."""
     notes = group.attrs.asdict()
     ome = notes.get("ome", notes)
@@ -139,14 +146,14 @@ def _flat(name: str) -> str:
     return name.replace("/", "-")
 
 
-def _multiscale(path: str, group: Any, ome: Mapping[str, Any], suffix: str) -> _Image:
+def _multiscale(path: str, group: Any, ome: Mapping[str, Any], suffix: str) -> Image:
     image = ome["multiscales"][0]
     finest = image["datasets"][0]
     array = group[finest["path"]]
     named = [
         axis if isinstance(axis, Mapping) else {"name": axis} for axis in image.get("axes", GUESS[array.ndim])
     ]
-    axes = "".join(_letter(str(axis["name"])) for axis in named)
+    axes = "".join(letter(str(axis["name"])) for axis in named)
     scale = dict.fromkeys(axes, 1.0)
     for transformation in (
         *finest.get("coordinateTransformations", ()),
@@ -156,22 +163,27 @@ def _multiscale(path: str, group: Any, ome: Mapping[str, Any], suffix: str) -> _
             steps = zip(axes, transformation["scale"], strict=True)
             scale |= {axis: scale[axis] * float(step) for axis, step in steps}
     units = {letter: str(axis["unit"]) for letter, axis in zip(axes, named, strict=True) if axis.get("unit")}
-    labels = tuple(str(channel.get("label", "")) for channel in ome.get("omero", {}).get("channels", ()))
-    return _Image(array, axes, scale, units, labels if all(labels) else (), "OME-Zarr", suffix)
+    shown = ome.get("omero", {}).get("channels", ())
+    labels = tuple(str(channel.get("label", "")) for channel in shown)
+    colours = [str(channel.get("color", "")) for channel in shown]
+    notes: dict[str, Any] = {"colours": colours} if colours and all(map(COLOUR.fullmatch, colours)) else {}
+    if "z" in units:
+        notes["z_size"] = [scale["z"], UNITS.get(units["z"], units["z"])]
+    return Image(array, axes, scale, units, labels if all(labels) else (), "OME-Zarr", suffix, notes=notes)
 
 
-def _plain(path: str, array: Any, suffix: str) -> _Image:
+def _plain(path: str, array: Any, suffix: str) -> Image:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if names and all(names):
-        axes = "".join(_letter(str(name)) for name in names)
+        axes = "".join(letter(str(name)) for name in names)
     elif array.ndim in GUESS:
         axes = GUESS[array.ndim]
     else:
         raise ReadError(f"{path} has {array.ndim} axes without names: store it as (t, y, x) or (t, c, y, x)")
-    return _Image(array, axes, {}, {}, (), "Zarr", suffix)
+    return Image(array, axes, {}, {}, (), "Zarr", suffix)
 
 
-def _letter(name: str) -> str:
+def letter(name: str) -> str:
     """t, c, z, y, x, also by what they are often called; else the first letter, in upper case."""
     known = {
         "time": "t",
@@ -186,20 +198,20 @@ def _letter(name: str) -> str:
     return known.get(lower, lower if lower in "tczyx" and len(lower) == 1 else lower[:1].upper())
 
 
-def _readers(path: str, image: _Image, options: ReadOptions) -> list[ZarrReader]:
+def readers_of(path: str, image: Image, options: ReadOptions) -> list[ZarrReader]:
+    """One reader for each step of the axes beside t, c, y and x. Raises ReadError for other axes, types, over limits."""
     axes, array = image.axes, image.array
     if len(axes) != array.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         raise ReadError(
             f"{path}{image.suffix} has axes {axes!r} on {array.ndim}: y and x are needed, each axis once"
         )
-    dtype = check_dtype(path + image.suffix, array.dtype)
+    dtype = check_dtype(path + image.suffix, widened(array.dtype))
     length = dict(zip(axes, array.shape, strict=True))
     shape = (length.get("c", 1), length["y"], length["x"])
     check_size(path + image.suffix, shape, dtype, limits=options.limits)
     others = [axis for axis in axes if axis not in "tcyx"]
     extent = tuple(length[axis] for axis in others)
     check_count(path + image.suffix, length.get("t", 1) * math.prod(extent), options.limits)
-    _check_storage(path + image.suffix, array, options.limits)
     block = _block(array, axes, shape, dtype, options)
     return [
         ZarrReader(path, image, dict(zip(others, map(int, steps), strict=True)), _header(path, image, shape,
@@ -245,10 +257,11 @@ def _block(array: Any, axes: str, shape: tuple[int, int, int], dtype: str, optio
     if "t" not in axes:
         return 1
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return int(max(1, min(array.chunks[axes.index("t")], min(options.limits.max_bytes, 1 << 28) // size)))
+    together = array.chunks[axes.index("t")] if array.chunks else 1
+    return int(max(1, min(together, min(options.limits.max_bytes, 1 << 28) // size)))
 
 
-def _header(path: str, image: _Image, shape: tuple[int, int, int], dtype: str) -> SequenceHeader:
+def _header(path: str, image: Image, shape: tuple[int, int, int], dtype: str) -> SequenceHeader:
     units, scale = image.units, image.scale
     interval = scale.get("t", 0.0) * SECONDS.get(units.get("t", ""), 0.0)
     sized = "y" in units and units.get("y") == units.get("x")
@@ -259,7 +272,7 @@ def _header(path: str, image: _Image, shape: tuple[int, int, int], dtype: str) -
         channels=image.channels if len(image.channels) == shape[0] else channel_names(shape[0]),
         frame_rate=1 / interval if interval > 0 else None,
         pixel_size=(scale["y"], scale["x"], UNITS.get(units["y"], units["y"])) if sized else None,
-        metadata={"format": image.kind},
+        metadata={"format": image.kind, **image.notes, **stored(image.array.dtype)},
     )
 
 
@@ -269,7 +282,7 @@ class ZarrReader(Reader):
     def __init__(
         self,
         path: str,
-        image: _Image,
+        image: Image,
         place: Mapping[str, int],
         header: SequenceHeader,
         suffix: str,
@@ -281,9 +294,12 @@ class ZarrReader(Reader):
         self.header = replace(header, name=header.name + image.suffix + suffix)
         count = image.array.shape[image.axes.index("t")] if "t" in image.axes else 1
         rate = header.frame_rate
-        times: Sequence[float | None] = [None if rate is None else number / rate for number in range(count)]
-        self.frames = tuple(FrameInfo(f"{name}#{number}", time) for number, time in enumerate(times))
-        self._image: _Image | None = image
+        regular = [None if rate is None else number / rate for number in range(count)]
+        times: Sequence[float | None] = image.times or regular
+        self.frames = tuple(
+            FrameInfo(f"{name}#{number}", time, image.exposure) for number, time in enumerate(times)
+        )
+        self._image: Image | None = image
         self._place = place
         self._size = block
         self._block: tuple[int, NDArray[Any]] | None = None
@@ -309,7 +325,7 @@ class ZarrReader(Reader):
                 )  # only this chunk's frames are lost
         return native(self._block[1][index - start])
 
-    def _load(self, image: _Image, start: int, stop: int) -> NDArray[Any]:
+    def _load(self, image: Image, start: int, stop: int) -> NDArray[Any]:
         """Frames start..stop as (t, c, y, x)."""
         selection = tuple(slice(start, stop) if axis == "t" else self._place.get(axis, slice(None))
                           for axis in image.axes)  # fmt: skip
@@ -319,6 +335,7 @@ class ZarrReader(Reader):
             raise  # the store's fault, not the frame's
         except Exception as error:  # codecs raise whatever they like for a damaged chunk
             raise _broken(self.frames[start].name, error) from error
+        data = data.astype(widened(data.dtype), copy=False)
         left = [axis for axis in image.axes if axis in "tcyx"]
         for missing in (axis for axis in "tc" if axis not in left):
             data, left = data[np.newaxis], [missing, *left]

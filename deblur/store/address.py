@@ -15,10 +15,15 @@ def find_sequence(text: str) -> SequenceStore:
     path = place(text)
     folder = path.parent.parent if path.parent.name == "sequences" else path.parent
     if not (folder / "archive.json").is_file():
-        raise StoreError(f"{text}: {folder} is no archive: {FORMS}")
-    sequence = Archive.open(folder).sequence(path.name)
+        if (path / "archive.json").is_file():
+            raise StoreError(
+                f"{text} is a whole archive: name one of its sequences, as `deblur status {text}` tells"
+            )
+        raise StoreError(f"{text}: {folder.resolve()} is no archive: {FORMS}")
+    archive = Archive.open(folder)
+    sequence = archive.sequence(path.name)
     if not sequence.source.exists:
-        raise StoreError(f"{folder} has no sequence {path.name!r}: see `deblur status {folder}`")
+        raise archive.unknown(path.name)
     return sequence
 
 

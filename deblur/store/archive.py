@@ -6,17 +6,18 @@ import re
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError
+from deblur.errors import StoreError, meant, near
 from deblur.place import Place, listed, place
 from deblur.store import survey
 from deblur.store.durable import (
     checked,
     json_bytes,
-    read_checked,
+    read_json,
     read_seen,
     remove_tree,
     settle_folders,
@@ -76,15 +77,22 @@ class Archive:
     def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
-        if archive._meta.get("format") != FORMAT or not isinstance(archive._meta.get("id"), str):
-            raise StoreError(
-                f"{archive.path} has archive format {archive._meta.get('format')}: update deblur"
-            )
+        if not isinstance(archive._meta.get("id"), str):
+            raise StoreError(f"the archive at {archive.path} has lost its id: restore its archive.json")
         return archive
 
     @cached_property
     def _meta(self) -> dict[str, Any]:
-        return read_checked(self.path / "archive.json", what="archive", keys=("format", "id"))
+        where = self.path / "archive.json"
+        if isinstance(self.path, Path) and not where.is_file():
+            raise StoreError(_no_archive(self.path))
+        told = read_json(where, what="archive")
+        form = told.get("format")
+        if isinstance(form, int) and form > FORMAT:  # before anything else in it is judged
+            raise StoreError(
+                f"{self.path} is of archive format {form}, this deblur reads {FORMAT}: update deblur"
+            )
+        return checked(told, where, what="archive", keys=("format", "id"))
 
     @property
     def id(self) -> str:
@@ -106,6 +114,13 @@ class Archive:
                 f"{sequence_id!r} can't be the id of a sequence: see `deblur status` for those there are"
             )
         return SequenceStore(self.path / "sequences" / sequence_id)
+
+    def unknown(self, sequence_id: str) -> StoreError:
+        """The error for a sequence that isn't there."""
+        slip = meant(sequence_id, self.sequences())
+        return StoreError(
+            f"{self.path} has no sequence {sequence_id!r}{slip}: see `deblur status {self.path}`"
+        )
 
     def sequences(self) -> tuple[str, ...]:
         """The ids of the sequences whose ingest has finished, sorted."""
@@ -241,3 +256,10 @@ class SequenceStore:
     def lease(self) -> Lease:
         """The right to work on this sequence; `acquire` it."""
         return Lease(self.path)
+
+
+def _no_archive(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist{near(path)}: check the path of the archive"
+    what = "has no archive.json in it" if path.is_dir() else "is no folder"
+    return f"{path} {what}, so it is no archive: name the folder that `archive` in the job file tells"

@@ -59,6 +59,7 @@ class RunSpec:
     channels: tuple[str, ...] = ()
     frame_rate: float | None = None
     pixel_size: tuple[float, float, str] | None = None
+    colours: tuple[str, ...] = ()
     largest: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -324,6 +325,7 @@ def _lay_out(path: Path, spec: RunSpec, *, name: str) -> None:
         largest=spec.largest,
         frame_rate=spec.frame_rate,
         pixel_size=spec.pixel_size,
+        colours=spec.colours,
     )
     create_group(path, {"ome": image, "deblur": {"format": FORMAT, "spec": _as_json(spec)}})
     for group in sorted({array.split("/")[0] for array in spec.arrays() if "/" in array}):
@@ -349,7 +351,7 @@ def _as_json(spec: RunSpec) -> dict[str, Any]:
 
 
 def _spec_from(fields: Mapping[str, Any]) -> RunSpec:
-    tuples = {name: tuple(fields[name]) for name in ("shape", "channels")}
+    tuples = {name: tuple(fields.get(name, ())) for name in ("shape", "channels", "colours")}
     size = fields.get("pixel_size")
     return RunSpec(**{**fields, **tuples, "pixel_size": tuple(size) if size else None})
 

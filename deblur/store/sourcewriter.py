@@ -220,6 +220,7 @@ class SourceWriter:
             largest=None if self.header.bits is None else 2.0**self.header.bits - 1,
             frame_rate=self.header.frame_rate,
             pixel_size=self.header.pixel_size,
+            colours=self.header.metadata.get("colours", ()),
         )
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image}}
         meta["sha256"] = with_digest(meta | {"group": group})["sha256"]

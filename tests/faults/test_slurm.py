@@ -8,15 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deblur import job as work
 from deblur.clusters import connect
 from deblur.config import Cluster, load_job, with_settings
 from deblur.execute import run_tasks
+from tests.conftest import pan
 from tests.faults.test_kill import outputs, prepare
 from tests.test_execute import fine, tasks
 
@@ -161,3 +163,40 @@ def test_a_cancelled_worker_is_replaced(slurm: Path, tmp_path: Path, monkeypatch
     with connect(Cluster.model_validate(told), memory=2**31) as client:
         assert run_tasks(tasks(40), client=client, done=done, work=fine) == []
     assert len(seen) == 40
+
+
+def submitted(script: str, *arguments: str, options: Sequence[str] = ()) -> str:
+    """A script of deploy/slurm, as large as these nodes are; its job's id."""
+    small = ("--parsable", "--cpus-per-task=1", "--mem=1500", "--time=00:10:00", "--output=%x-%A-%a.log")
+    path = str(Path(__file__).parents[2] / "deploy" / "slurm" / script)
+    return said("sbatch", *small, *options, path, *arguments)
+
+
+def program(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `deblur` that jobs find; they get the environment of who submits them."""
+    (folder / "deblur").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "deblur").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_an_array_of_clips(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, f'exec {sys.executable} -m deblur.cli "$@" -e 0.75', monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", ":".join(part for part in sys.path if part))
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        np.save(f"{name}.npy", pan(3, 64, 80)[0])
+    Path("clips.txt").write_text("one.npy\ntwo.npy\n")
+    job = submitted("clips.sbatch", "clips.txt", "sharp", options=["--array=1-2"])
+    wait(lambda: said("squeue", "-h", "-j", job) == "", slurm)
+    logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert sorted(path.name for path in Path("sharp").iterdir()) == ["one.npy", "two.npy"], logs
+    assert "restored in" in logs
+
+
+def test_a_night_that_is_told_to_stop(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "trap 'exit 130' TERM; touch began; while :; do sleep 0.1; done", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    job = submitted("night.sbatch", "job.toml")
+    wait(lambda: (tmp_path / "began").exists(), slurm)
+    subprocess.run(["scancel", "--batch", "--signal=TERM", job], check=True)
+    wait(lambda: "JobState=COMPLETED" in said("scontrol", "show", "job", job), slurm)

@@ -39,16 +39,17 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_archive_then_nothing_then_reprocess(plain: None, tmp_path: Path) -> None:
-    from flows.archive import archive
+    from flows.archive import archive_flow
     from flows.attended import _listener
-    from flows.reprocess import reprocess
+    from flows.reprocess import reprocess_flow
+    from flows.told import Told
 
     write_frames(tmp_path / "frames")
     job = load_job(write_job(tmp_path))
     seen: list[tuple[str, int, int]] = []
     token = _listener.set(lambda *told: seen.append(told))
     try:
-        (first,) = archive.fn(job)
+        (first,) = archive_flow.fn(Told(job))
     finally:
         _listener.reset(token)
     assert first.published
@@ -58,11 +59,11 @@ def test_archive_then_nothing_then_reprocess(plain: None, tmp_path: Path) -> Non
         f"{stage} frames" for stage in ("ingest", "survey", "motion", "restore")
     }
     assert ("motion frames", 0, 4) in seen  # a bar is there before its first unit is done
-    (second,) = archive.fn(job)
+    (second,) = archive_flow.fn(Told(job))
     assert (second.computed, second.published) == (0, True)
 
     changed = job.model_copy(update={"restore": job.restore.model_copy(update={"iterations": 16})})
-    (third,) = reprocess.fn(changed, ("frames",))
+    (third,) = reprocess_flow.fn(Told(changed), ("frames",))
     assert third.published
     assert third.parent == first.plan.run
     assert third.carried == third.computed == first.plan.cost.units // 2
@@ -83,12 +84,16 @@ def test_nightly_names_the_first_fault_after_publishing_the_rest(
 
 def test_what_prefect_stores_of_a_run_is_plain(tmp_path: Path) -> None:
     """No pixels, no callables: parameters are a configuration and ids, and results are not kept."""
-    from flows.archive import archive, batch, find, nightly
-    from flows.reprocess import again, on_demand, reprocess
+    from flows.archive import archive_flow, batch, find, nightly
+    from flows.reprocess import again, on_demand, reprocess_flow
+    from flows.told import Told
 
-    job = load_job(write_job(tmp_path))
-    assert archive.serialize_parameters({"config": job})["config"]["archive"] == str(tmp_path / "archive")
-    for flow in (archive, reprocess, nightly, on_demand):
+    secrets = 'metadata = { api_key = "CANARY" }\n[hooks]\nwebhook = "https://hooks.example.org/CANARY"'
+    job = load_job(write_job(tmp_path, source=secrets))
+    shown = archive_flow.serialize_parameters({"told": Told(job)})["told"]
+    assert shown["archive"] == str(tmp_path / "archive")
+    assert "CANARY" not in str(shown)
+    for flow in (archive_flow, reprocess_flow, nightly, on_demand):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert "progress" not in flow.parameters.properties
@@ -151,11 +156,12 @@ def test_nothing_is_begun_after_the_deadline(
     plain: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import archive as module
+    from flows.told import Told
 
     write_frames(tmp_path / "frames")
     job = write_job(tmp_path)
     monkeypatch.setattr(module.work, "deadline", lambda until: 0.0)
-    (outcome,) = module.archive.fn(load_job(job), "06:00")
+    (outcome,) = module.archive_flow.fn(Told(load_job(job)), "06:00")
     assert outcome.line() == f"{tmp_path / 'frames'}: not begun in time"
     assert outcome.faults() == []
     assert module.nightly.fn(str(job), "06:00") == "1 stopped in time"
@@ -202,7 +208,7 @@ def test_on_demand_lists_or_does(plain: None, tmp_path: Path, monkeypatch: pytes
     from flows.archive import nightly
     from flows.reprocess import on_demand
 
-    monkeypatch.setattr(module, "reprocess", module.reprocess.fn)
+    monkeypatch.setattr(module, "reprocess_flow", module.reprocess_flow.fn)
     write_frames(tmp_path / "frames")
     job = str(write_job(tmp_path))
     nightly.fn(job)

@@ -24,6 +24,8 @@ from deblur.errors import ReadError
 from deblur.io import READERS, Reader, ReadLimits, open_source
 from deblur.io.reader import DTYPES
 
+from . import extras
+
 COUNT, HEIGHT, WIDTH = 7, 20, 34
 SEED = 20261122
 
@@ -37,6 +39,12 @@ class Sample:
     channels: int
     write: Callable[[Path, NDArray[Any]], str]
     spoil: Callable[[Path], int]  # returns the index of the broken frame
+    needs: str = ""  # the module of an extra
+
+    def made(self, root: Path) -> str:
+        if self.needs:
+            pytest.importorskip(self.needs, reason=f"{self.reader} is read by an extra; CI installs it")
+        return self.write(root, truth(self.dtype, self.channels))
 
 
 def truth(dtype: str, channels: int) -> NDArray[Any]:
@@ -169,6 +177,12 @@ SAMPLES = [
     Sample("zarr", "uint16", 3, write_zarr, spoil_zarr),
     Sample("zarr", "float32", 1, write_zarr, spoil_zarr),
     *(Sample("video", dtype, channels, write_ffv1, spoil_packet) for dtype, channels in KINDS),
+    *(Sample("fits", dtype, 1, extras.write_fits, extras.spoil_fits, "astropy") for dtype in ("uint16", "float32")),
+    Sample("fits", "uint8", 3, extras.write_fits_extensions, extras.spoil_fits, "astropy"),
+    *(Sample("hdf5", dtype, 3, extras.write_hdf5, extras.spoil_hdf5, "h5py") for dtype in ("uint16", "float64")),
+    *(Sample("dicom", dtype, channels, extras.write_dicom, extras.cut("loop.dcm"), "pydicom") for dtype, channels in KINDS),
+    Sample("dicom", "uint16", 1, extras.write_dicom_rle, extras.spoil_dicom_rle, "pydicom"),
+    Sample("microscopes", "uint16", 2, extras.write_czi, extras.cut("cells.czi"), "bioio_czi"),
 ]  # fmt: skip
 
 
@@ -184,7 +198,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 @pytest.fixture
 def source(sample: Sample, tmp_path: Path) -> str:
-    return sample.write(tmp_path, truth(sample.dtype, sample.channels))
+    return sample.made(tmp_path)
 
 
 def opened(source: str) -> Reader:

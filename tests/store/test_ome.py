@@ -73,6 +73,18 @@ def test_nothing_is_claimed_that_is_not_known() -> None:
     assert (channel["color"], channel["window"]["end"]) == ("FFFFFF", 1.0)
 
 
+def test_channels_can_be_told_apart_and_units_are_the_formats_own() -> None:
+    found = ome.multiscale(
+        name="n", paths=["0"], channels=["DAPI", "GFP"], dtype="uint8", pixel_size=(1, 1, "arcsec")
+    )
+    assert len({channel["color"] for channel in found["omero"]["channels"]}) == 2
+    assert "unit" not in found["multiscales"][0]["axes"][3]  # neuroglancer refuses what OME-Zarr doesn't list
+    given = ome.multiscale(
+        name="n", paths=["0"], channels=["DAPI", "GFP"], dtype="uint8", colours=["112233", "445566"]
+    )
+    assert [channel["color"] for channel in given["omero"]["channels"]] == ["112233", "445566"]
+
+
 def test_the_other_arrays_explain_themselves(tmp_path: Path) -> None:
     run = RunStore.create(tmp_path / "r.ome.zarr", SPEC)
     group = zarr.open_group(run.path, mode="r")

@@ -1,0 +1,138 @@
+"""Sources in the formats that extras read, made for the contract suite, and how to break one of their frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def write_fits(root: Path, frames: NDArray[Any]) -> str:
+    """A cube: time is the slowest axis, colour the next where there are three."""
+    from astropy.io import fits
+
+    cube = frames[:, 0] if frames.shape[1] == 1 else frames
+    fits.PrimaryHDU(cube).writeto(root / "cube.fits")
+    return str(root / "cube.fits")
+
+
+def write_fits_extensions(root: Path, frames: NDArray[Any]) -> str:
+    from astropy.io import fits
+
+    images = [fits.ImageHDU(frame[0] if len(frame) == 1 else frame) for frame in frames]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(root / "night.fits")
+    return str(root / "night.fits")
+
+
+def spoil_fits(root: Path) -> int:
+    """Cut the file off in the middle of its last frame."""
+    from astropy.io import fits
+
+    (path,) = root.glob("*.fits")
+    with fits.open(path) as hdus:
+        last, start = hdus[-1].data, hdus[-1].fileinfo()["datLoc"]
+    frame = last.nbytes // (len(last) if len(hdus) == 1 else 1)
+    path.write_bytes(path.read_bytes()[: start + last.nbytes - frame // 2])
+    return 6
+
+
+def write_hdf5(root: Path, frames: NDArray[Any]) -> str:
+    import h5py
+
+    with h5py.File(root / "stack.h5", "w") as file:
+        data = file.create_dataset(
+            "entry/data", data=frames, chunks=(1, *frames.shape[1:]), compression="gzip"
+        )
+        for number, name in enumerate("tcyx"):
+            data.dims[number].label = name
+    return str(root / "stack.h5")
+
+
+def spoil_hdf5(root: Path) -> int:
+    import h5py
+
+    with h5py.File(root / "stack.h5") as file:
+        found = file["entry/data"].id.get_chunk_info(3)
+    _scribble(root / "stack.h5", found.byte_offset, found.size)
+    return 3
+
+
+def data_set(frames: NDArray[Any]) -> Any:
+    """A DICOM data set of (t, c, y, x) frames, uncompressed."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+    count, channels, height, width = frames.shape
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = UltrasoundMultiFrameImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+    data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
+    data.PatientName, data.PatientID, data.Modality, data.SeriesNumber = "Doe^Jane", "7", "US", 3
+    data.ImageType, data.NumberOfFrames = ["ORIGINAL", "PRIMARY", "CARDIAC"], count
+    data.Rows, data.Columns, data.SamplesPerPixel = height, width, channels
+    data.PhotometricInterpretation = "MONOCHROME2" if channels == 1 else "RGB"
+    data.BitsAllocated = data.BitsStored = frames.dtype.itemsize * 8
+    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, int(frames.dtype.kind == "i")
+    if channels > 1:
+        data.PlanarConfiguration = 0
+    body = np.ascontiguousarray(np.moveaxis(frames, 1, -1)).tobytes()
+    data.PixelData = body + b"\0" * (len(body) % 2)
+    data["PixelData"].VR = "OB" if frames.dtype.itemsize == 1 else "OW"
+    return data
+
+
+def write_dicom(root: Path, frames: NDArray[Any]) -> str:
+    data_set(frames).save_as(root / "loop.dcm", enforce_file_format=True)
+    return str(root / "loop.dcm")
+
+
+def write_dicom_rle(root: Path, frames: NDArray[Any]) -> str:
+    """Frames compressed one by one."""
+    from pydicom.uid import RLELossless
+
+    data = data_set(frames)
+    data.compress(RLELossless, encoding_plugin="pydicom")
+    data.save_as(root / "loop.dcm", enforce_file_format=True)
+    return str(root / "loop.dcm")
+
+
+def spoil_dicom_rle(root: Path) -> int:
+    """The fourth frame begins with a number of segments that it can't have."""
+    from pydicom import dcmread
+    from pydicom.encaps import generate_frames
+
+    path = root / "loop.dcm"
+    frames = list(generate_frames(dcmread(path).PixelData, number_of_frames=7))
+    _scribble(path, path.read_bytes().index(frames[3]), 8)
+    return 3
+
+
+def cut(name: str) -> Any:
+    """Cut the file's end off; what is not packed has no broken frame, so that all of it is refused."""
+
+    def spoil(root: Path) -> int:
+        path = root / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return -1
+
+    return spoil
+
+
+def write_czi(root: Path, frames: NDArray[Any]) -> str:
+    from pylibCZIrw import czi
+
+    with czi.create_czi(str(root / "cells.czi")) as document:
+        for time, frame in enumerate(frames):
+            for channel, plane in enumerate(frame):
+                document.write(plane[..., None], plane={"T": time, "C": channel, "Z": 0})
+    return str(root / "cells.czi")
+
+
+def _scribble(path: Path, start: int, size: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(b"\xa5" * size)
