@@ -1,7 +1,7 @@
 """Readers and files that somebody broke on purpose: a ReadError, or frames as the header says; no crash, hang or blow-up.
 
-Hypothesis breaks real files of every format that is read without an extra (what `test_contract` writes, and more ways to write them); a
-process of its own, with limits on memory and time, reads each.
+Hypothesis breaks real files of every format that is read without an extra (what `test_contract` writes, and more ways to
+write them); a process of its own, with limits on memory and time, reads each.
 """
 
 from __future__ import annotations
