@@ -73,7 +73,7 @@ def _hidden(name: str) -> bool:
 def _source(watch: Watch, path: str, folder: str, name: str) -> Source:
     prefix = watch.id or watch.camera or folder
     shared = watch.model_dump(exclude=set(OWN))
-    return Source(**shared, path=path, id=f"{prefix}-{name.replace('/', '-')}")
+    return Source(**shared, path=path, id=f"{prefix}-{name}")  # of a path the archive makes a name of its own
 
 
 def _arrival(source: Source, files: Sequence[Place], *, quiet: float = 0.0) -> Arrival:

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur import job as work
-from deblur.config import load_job
+from deblur.config import load_job, parse_job
 from deblur.io import open_source
 from deblur.segments import fingerprint
 from deblur.store import Archive
 from deblur.upkeep import export_run
+from deblur.watch import arrivals
 from tests.faults.world import child, end_of
 from tests.small import write_job
 
@@ -66,6 +67,19 @@ def test_sequences_that_are_called_alike_have_ids_of_their_own(
         archive.sequence(ids[-1]).path.mkdir()
     assert len({unicodedata.normalize("NFKC", found).casefold() for found in ids}) == len(names)
     assert [archive.id_of(name) for name in names] == ids
+
+
+def test_folders_that_are_hard_to_tell_apart(tmp_path: Path) -> None:
+    """Sequences of a watched place have names of their own, where a path with dashes could be another path."""
+    paths = ("a/b-c", "a-b/c", "a/b/c", "a-b-c")
+    for path in paths:
+        (tmp_path / "north" / path).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "north" / path / "1.png").write_bytes(png(9))
+    watch = {"path": str(tmp_path / "north"), "pattern": "**/*", "exposure_fraction": 0.5}
+    job = parse_job({"archive": str(tmp_path / "archive"), "watch": [watch]})
+    archive = Archive.create(tmp_path / "archive")
+    found = {archive.id_of(str(a.source.id)) for a in arrivals(job) if a.source.path.endswith(paths)}
+    assert len(found) == len(paths)
 
 
 @pytest.mark.slow
