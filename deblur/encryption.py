@@ -30,7 +30,8 @@ def refuse_open(cluster: Cluster) -> None:
         raise ConfigError(f"cluster.kind 'ssh' opens a port that runs code for whoever reaches it: {MAKE}")
     if cluster.kind == "address":
         address = urlsplit(str(cluster.address))
-        if address.scheme != "tls" and not (address.scheme == "tcp" and _is_loopback(address.hostname or "")):
+        here = address.scheme == "tcp" and _is_loopback(address.hostname or "")
+        if not here and address.scheme not in ("tls", "inproc"):  # the last is of this very process
             raise ConfigError(
                 f"cluster.address {cluster.address} is not encrypted, and no scheduler of this machine alone: start it "
                 f"with tls://, {MAKE}; or give tcp://127.0.0.1:port"
