@@ -165,7 +165,8 @@ def test_kernels_that_others_may_write_are_not_loaded(
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "yaml", "joblib"}
 BY_NAME = {  # where modules are imported by a name, and that name is in the source, never in a file or an argument
-    "deblur/__init__.py", "deblur/bucket.py", "deblur/clusters.py", "deblur/io/stack.py", "deblur/store/arrays.py", "deblur/types.py",
+    "deblur/__init__.py", "deblur/bucket.py", "deblur/clusters.py", "deblur/io/stack.py",
+    "deblur/store/arrays.py", "deblur/types.py",
 }  # fmt: skip
 
 
