@@ -142,7 +142,10 @@ class Room:
         try:
             places = sum(places_of(self._client, self._need).values())
             small = too_small(self._client, self._need, but=self._small)
-        except (OSError, KeyError):  # Dask's own kind, for a connection that broke; a scheduler that tells of no workers
+        except (
+            OSError,
+            KeyError,
+        ):  # Dask's own kind, for a connection that broke; a scheduler that tells of no workers
             raise DeblurError(GONE) from None
         for line in small:
             log.warning("%s", line)
