@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from deblur.config import Cluster
 from deblur.encryption import refuse_open, refuse_shared_kernels
-from deblur.errors import ConfigError, PlanError
+from deblur.errors import ConfigError, DeblurError, PlanError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 log = logging.getLogger("deblur.clusters")
+GONE = "the Dask scheduler went away: run again, finished units are kept"
 PATIENCE = 20.0  # seconds that a scheduler may take to answer
 MARGIN = 600  # seconds before the end of its walltime when a worker stops taking units
 STAGGER = 180  # seconds, more or less: workers that began together don't end together
@@ -141,8 +142,14 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
 
 def places_of(client: Client, need: int) -> dict[str, int]:
     """{worker: how many units of `need` bytes it runs at once}: one a thread, as far as its memory goes."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    return {address: _places(worker, need) for address, worker in workers.items()}
+    return {address: _places(worker, need) for address, worker in _workers(client).items()}
+
+
+def _workers(client: Client) -> dict[str, dict[str, Any]]:
+    try:
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
+    except (OSError, KeyError):  # Dask's own, for a connection that breaks; a broken one tells of no workers
+        raise DeblurError(GONE) from None
 
 
 def _places(worker: dict[str, Any], need: int) -> int:
@@ -162,7 +169,7 @@ def too_small(client: Client, need: int, *, but: set[str]) -> list[str]:
 
 def refuse_small_workers(client: Client, need: int) -> None:
     """Raise PlanError where there are workers and a unit fits into none of them."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = _workers(client)
     if workers and not any(_places(worker, need) for worker in workers.values()):
         address, largest = max(workers.items(), key=lambda item: item[1].get("memory_limit") or 0)
         raise PlanError(

@@ -9,9 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-INTERRUPTED = (
-    "interrupted; run the same command again to go on"  # whoever says it: nothing that was finished is lost
-)
+INTERRUPTED = "interrupted; run the same command again to go on"
 
 # What a network file system or a busy disk says now and not a minute later.
 PASSING = {

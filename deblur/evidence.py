@@ -12,7 +12,7 @@ from typing import Any
 from deblur.errors import StoreError
 from deblur.place import Place, below
 from deblur.store import Problem, RunStore, SequenceStore, sha256_file
-from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, write_json
+from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, sweep_partials, write_json
 from deblur.store.run import SEAL
 
 SUMS = "sums.json"
@@ -34,8 +34,7 @@ def kept_runs(sequence: SequenceStore) -> tuple[str, ...]:
 def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
     """Copy what has no copy yet of a finished run's evidence. Raises StoreError where it can't be written."""
     folder = copies_of(sequence, run.id)
-    for left in folder.rglob("*.partial"):  # by a writer that was killed; the lease is ours
-        left.unlink(missing_ok=True)
+    sweep_partials(folder)  # the lease is ours
     known = _sums(folder) if (folder / SUMS).is_file() else {}
     new = {key: sha256_file(run.path / key) for key in _files(run) if key not in known}
     for key, digest in new.items():

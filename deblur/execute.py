@@ -12,7 +12,7 @@ from itertools import count, islice, takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from deblur.clusters import patience_now, places_of, too_small
+from deblur.clusters import GONE, patience_now, places_of, too_small
 from deblur.errors import DeblurError, may_pass
 from deblur.unit import Task, run_unit
 
@@ -26,8 +26,6 @@ FEWEST, MOST = 3, 64  # tasks in flight for each that can run at once: so many o
 TOGETHER = 0.03  # seconds between requests for results: those of tiny tasks are fetched many at a time
 RECOUNT = 5.0  # seconds after which the workers are counted anew: some leave, others join
 LONELY = 30.0  # seconds without any worker after which that is said, and said again after twice as long
-
-GONE = "the Dask scheduler went away: run again, finished units are kept"
 
 _deserted: WeakSet[Client] = (
     WeakSet()
@@ -139,14 +137,8 @@ class Room:
     def _count(self) -> None:
         if (now := time.monotonic()) - self._asked <= RECOUNT:
             return
-        try:
-            places = sum(places_of(self._client, self._need).values())
-            small = too_small(self._client, self._need, but=self._small)
-        except (
-            OSError,
-            KeyError,
-        ):  # Dask's own kind, for a connection that broke; a scheduler that tells of no workers
-            raise DeblurError(GONE) from None
+        places = sum(places_of(self._client, self._need).values())
+        small = too_small(self._client, self._need, but=self._small)
         for line in small:
             log.warning("%s", line)
         if places:

@@ -105,9 +105,8 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
         current is not None and current not in sealed and current not in kept_runs(store)
     ):  # else its copy tells
         yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
-    if (
-        set(sealed) & set(kept_runs(store)) and not store.publication()[0]
-    ):  # before, it is about to be published
+    # a run that is sealed and has no copy yet is about to be published
+    if set(sealed) & set(kept_runs(store)) and not store.publication()[0]:
         yield Problem("metadata", "", f"{store.path / 'current.json'} is missing: restore it from a copy")
 
 

@@ -78,9 +78,7 @@ def serve() -> None:
         try:
             told, image = getattr(server, request["verb"])(*request["told"])
             answer = {"answer": told}
-        except (
-            Exception
-        ) as error:  # decoders raise whatever they like: it is the file's fault, and told as such
+        except Exception as error:  # decoders raise whatever they like: told as the file's fault
             answer = {"fault": _fault(error)}
         try:
             answers.write(json.dumps(answer).encode() + b"\n")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ReadError
+from deblur.io.ome import SECONDS
 from deblur.io.pictures import Picture
 from deblur.io.planes import Plane, layout
 from deblur.io.reader import Reader, ReadOptions, channel_names, check_count, check_dtype, check_size, stem
@@ -31,7 +32,6 @@ TIMES = ("TIME", "UTC", "TAI", "TT", "TDB")
 EXPOSURES = ("EXPTIME", "EXPOSURE", "XPOSURE")
 CARRIED = ("OBJECT", "TELESCOP", "INSTRUME", "FILTER", "DATE-OBS", "BUNIT", "RADESYS", "EQUINOX", "WCSAXES")
 WORLD = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CDELT", "CROTA", "CD", "PC", "PV", "LONPOLE", "LATPOLE")
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
 ARCSECONDS = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "": 3600.0}  # degrees unless it is said
 
 

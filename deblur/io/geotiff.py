@@ -12,9 +12,8 @@ from typing import Any
 
 from deblur.errors import ReadError
 
-Extra = tuple[
-    int, int, int, Any, bool
-]  # as tifffile writes it: code, type, count, value, in the first page only
+# as tifffile writes it: code, type, count, value, in the first page only
+Extra = tuple[int, int, int, Any, bool]
 SCALE = 33550
 TAGS = (SCALE, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 PROJECTED, GEOGRAPHIC = 1, 2

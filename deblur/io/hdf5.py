@@ -15,22 +15,14 @@ from typing import Any
 import numpy as np
 
 from deblur.errors import ReadError
-from deblur.io.reader import Reader, ReadOptions, check_count
+from deblur.io.ome import SECONDS as SYMBOLS
+from deblur.io.reader import Reader, ReadOptions, check_chunk, check_count
 from deblur.io.stack import BROKEN, broken, library
 from deblur.io.zarr_store import GUESS, Image, letter, readers_of
 from deblur.types import ReadLimits
 
 SUFFIXES = (".h5", ".hdf5", ".he5", ".nxs", ".nx5")
-SECONDS = {
-    "s": 1.0,
-    "sec": 1.0,
-    "second": 1.0,
-    "seconds": 1.0,
-    "ms": 1e-3,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "min": 60.0,
-}
+SECONDS = SYMBOLS | {"sec": 1.0, "second": 1.0, "seconds": 1.0}
 
 
 def matches(path: str) -> bool:
@@ -95,10 +87,7 @@ def _image(path: str, data: Any, limits: ReadLimits, *, several: bool) -> Image:
     if data.external or (data.is_virtual and any(part.file_name != "." for part in data.virtual_sources())):
         raise ReadError(f"{path}: the pixels of {data.name} lie in other files: repack it into one")
     size = math.prod(data.chunks or (1,)) * data.dtype.itemsize
-    if size > limits.max_bytes:
-        raise ReadError(
-            f"{path} has chunks of {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
-        )
+    check_chunk(path, size, limits)
     labels = [dimension.label for dimension in data.dims]
     if not all(labels) and data.ndim not in GUESS:
         raise ReadError(f"{path}: {data.name} has {data.ndim} axes without labels: label its dimensions")

@@ -31,9 +31,7 @@ from deblur.io.reader import Reader, ReadOptions, check_count, check_dtype, chec
 from deblur.types import FrameInfo, SequenceHeader
 
 Open = Callable[[str, ReadOptions], tuple[Reader, ...]]
-FRAMES = (
-    6  # times a frame that decoding it may take: the file's bytes, what they decode to, and copies of that
-)
+FRAMES = 6  # times a frame that decoding may take: the file's bytes, what they decode to, copies of that
 LONGEST = 1 << 28  # bytes of an answer: a million frames have a hundred each
 KEPT = (
     "PATH",

@@ -99,6 +99,14 @@ def check_dtype(name: str, dtype: DTypeLike) -> str:
     return kind.name
 
 
+def check_chunk(name: str, size: int, limits: ReadLimits) -> None:
+    """Raise ReadError when so many bytes would have to be read at once."""
+    if size > limits.max_bytes:
+        raise ReadError(
+            f"{name} has chunks of {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
+        )
+
+
 def check_size(
     name: str, shape: tuple[int, int, int], dtype: DTypeLike, *, limits: ReadLimits, stored: int | None = None
 ) -> None:

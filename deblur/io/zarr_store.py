@@ -22,6 +22,7 @@ from deblur.io.reader import (
     Reader,
     ReadOptions,
     channel_names,
+    check_chunk,
     check_count,
     check_dtype,
     check_index,
@@ -231,10 +232,7 @@ def _check_storage(name: str, array: Any, limits: ReadLimits) -> None:
     size = math.prod(array.chunks) * array.dtype.itemsize
     if array.shards is not None:  # its index is read as one
         size = max(size, 16 * math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True)))
-    if size > limits.max_bytes:
-        raise ReadError(
-            f"{name} has chunks of {size} bytes, over max_bytes = {limits.max_bytes}: raise limits.max_bytes"
-        )
+    check_chunk(name, size, limits)
 
 
 def _codecs(array: Any) -> Iterator[str]:

@@ -239,6 +239,12 @@ def copy_file(source: Place, target: Place, digest: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def sweep_partials(folder: Place) -> None:
+    """Remove what writers that were killed left below; only where nobody else writes."""
+    for left in folder.rglob("*.partial"):
+        left.unlink(missing_ok=True)
+
+
 def copy_tree(source: Place, target: Place) -> None:
     """Copy every (small) file below a folder."""
     for file, _ in files_below(source):

@@ -14,14 +14,8 @@ import numpy as np
 VERSION = "0.5"
 AXES = ("t", "c", "y", "x")
 COLOURS = {"red": "FF0000", "r": "FF0000", "green": "00FF00", "g": "00FF00", "blue": "0000FF", "b": "0000FF"}
-PALETTE = (
-    "00FF00",
-    "FF00FF",
-    "00FFFF",
-    "FFFF00",
-    "FF0000",
-    "0000FF",
-)  # of channels without colours of their own
+# of channels without colours of their own
+PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 # Units as files name them, as OME-Zarr does. Any other is left out: viewers refuse what the format doesn't list.
 UNITS = {
     "nm": "nanometer",
