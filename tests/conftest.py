@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from tests.objects import bucket, s3_server
+
+if TYPE_CHECKING:
+    from tests.small import Command
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -38,6 +43,28 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real frames (shared/data beside the checkout) are not on this machine")
     return DATA
+
+
+@pytest.fixture
+def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line in this process: `deblur("plan", job)`."""
+    from tests.small import command  # which needs `pan` of this file
+
+    return command(capsys)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with frames/, job.toml and an archive whose run is published. Not to be changed."""
+    from tests.small import publish_small
+
+    return publish_small(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def place(finished: Path, tmp_path: Path) -> Path:
+    """One's own copy of that archive; the originals stay where they were ingested from."""
+    return Path(shutil.copytree(finished / "archive", tmp_path / "archive"))
 
 
 def texture(height: int, width: int, *, seed: int = 0) -> NDArray[np.float32]:

@@ -14,18 +14,7 @@ from deblur import job as work
 from deblur.config import load_job, parse_job
 from deblur.io import open_source
 from deblur.store import Archive
-from tests.small import COUNT, HEIGHT, TILING, WIDTH, Command, command, publish_small, write_frames, write_job
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with frames/, job.toml and an archive whose run is published. Not to be changed."""
-    return publish_small(tmp_path_factory.mktemp("finished"))
+from tests.small import COUNT, HEIGHT, TILING, WIDTH, Command, write_frames, write_job
 
 
 @pytest.fixture

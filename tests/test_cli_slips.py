@@ -13,7 +13,7 @@ import pytest
 from deblur import clusters
 from deblur import job as work
 from deblur.errors import meant, near
-from tests.small import Command, command, publish_small, tree, write_frames
+from tests.small import Command, tree, write_frames
 
 JOBS = {  # what is changed in a good job file
     "key": ("exposure_fraction", "exposure_fracton"),
@@ -116,15 +116,10 @@ MISTAKES = {  # the command, the code, words of the line
 }  # fmt: skip
 
 
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wrong(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with frames, a job, its archive, and everything that is wrong. Nobody changes it."""
-    folder = publish_small(tmp_path_factory.mktemp("finished"))
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("wrong") / "folder"))
     good = (folder / "job.toml").read_text()
     for name, (old, new) in JOBS.items():
         assert old in good, name
@@ -153,18 +148,18 @@ def content(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_nothing_is_touched(
-    deblur: Command, finished: Path, mistake: str, monkeypatch: pytest.MonkeyPatch
+    deblur: Command, wrong: Path, mistake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, *words = MISTAKES[mistake]
-    monkeypatch.chdir(finished)
+    monkeypatch.chdir(wrong)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    before = content(finished)
+    before = content(wrong)
     said = deblur(*mistake.split())
     assert len(said.faults) == 1, said
     assert said.faults[0].startswith("deblur: ")
     assert [word for word in words if word not in said.faults[0]] == [], said.faults[0]
     assert said.code == code
-    assert content(finished) == before
+    assert content(wrong) == before
 
 
 @pytest.mark.parametrize(
@@ -185,11 +180,11 @@ def test_a_wrong_word_is_shown_with_the_usage(deblur: Command, mistake: str, wor
 
 
 def test_a_scheduler_that_does_not_answer(
-    deblur: Command, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deblur: Command, wrong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "PATIENCE", 0.1)
     own = ["--set", "cluster.kind=address", "--set", "cluster.address=tcp://127.0.0.1:9"]
-    said = deblur("restore", finished / "frames", tmp_path / "out", "-e", "0.75", *own)
+    said = deblur("restore", wrong / "frames", tmp_path / "out", "-e", "0.75", *own)
     (fault,) = said.faults
     assert said.code == 2
     assert "cluster.address tcp://127.0.0.1:9: no scheduler answers there" in fault
@@ -197,11 +192,11 @@ def test_a_scheduler_that_does_not_answer(
 
 
 def test_a_package_that_is_missing_is_named(
-    deblur: Command, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deblur: Command, wrong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    said = deblur("list", finished / "archive", "--output", tmp_path / "table.parquet")
+    said = deblur("list", wrong / "archive", "--output", tmp_path / "table.parquet")
     (fault,) = said.faults
     assert (said.code, list(tmp_path.iterdir())) == (2, [])
     assert "pip install 'deblur[parquet]'" in fault
@@ -214,16 +209,16 @@ def test_what_may_have_been_meant() -> None:
 
 
 def test_what_nobody_foresaw_is_one_line_unless_debugging(
-    deblur: Command, finished: Path, monkeypatch: pytest.MonkeyPatch
+    deblur: Command, wrong: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("a\nb")
 
     monkeypatch.setattr(work, "plan", broken)
-    said = deblur("plan", finished / "job.toml")
+    said = deblur("plan", wrong / "job.toml")
     assert said.code == 1
     assert said.faults == [
         "deblur: ZeroDivisionError: a b (not foreseen, so please report it; the same command with --debug shows where)"
     ]
     with pytest.raises(ZeroDivisionError):
-        deblur("plan", finished / "job.toml", "--debug")
+        deblur("plan", wrong / "job.toml", "--debug")

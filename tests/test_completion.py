@@ -14,14 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from deblur.terminal import _Rate
-from tests.small import Command, command
+from tests.small import Command
 
 ROOT = str(Path(__file__).parents[1])
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
 
 
 @pytest.mark.parametrize(

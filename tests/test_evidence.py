@@ -13,19 +13,8 @@ import pytest
 from deblur import integrity
 from deblur.config import Cluster
 from deblur.store import Archive, RunStore, SequenceStore, find_run
-from tests.small import command, publish_small
+from tests.small import Command
 from tests.test_integrity import bytes_of, flip
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames and an archive with a published run. Not to be changed."""
-    return publish_small(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def place(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished / "archive", tmp_path / "archive"))
 
 
 def opened(place: Path) -> tuple[Archive, SequenceStore, RunStore]:
@@ -117,7 +106,7 @@ def test_where_both_copies_are_damaged_it_says_so(place: Path) -> None:
 
 
 def test_a_repair_by_a_jobs_profile(
-    finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch, deblur: Command
 ) -> None:
     _, _, run = opened(place)
     before, asked = bytes_of(place), list[int]()
@@ -130,7 +119,7 @@ def test_a_repair_by_a_jobs_profile(
     monkeypatch.setattr("deblur.crew.connect", connected)
     for path in (run.path / "zarr.json", run.path / "motion/forward/c/0/0/0/0", run.path / "0/c/1/0/0/0"):
         path.unlink()
-    said = command(capsys)("verify", place, "--repair", "--job", finished / "job.toml")
+    said = deblur("verify", place, "--repair", "--job", finished / "job.toml")
     assert (said.code, said.faults) == (0, [])
     assert len(asked) == 1  # started when needed, and once
     assert asked[0] > 2**20  # the units' own peak

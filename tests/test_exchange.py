@@ -16,7 +16,7 @@ from deblur import job as work
 from deblur.config import load_job, with_settings
 from deblur.redact import without_secrets
 from deblur.store import find_run
-from tests.small import Command, command, write_frames, write_job
+from tests.small import Command, write_frames, write_job
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (outcome,) = work.publish(changed, work.verify(changed, work.compute(changed, plans)), action="reprocess")
     assert outcome.published
     return folder
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
 
 
 def test_roc_validator_has_nothing_to_say(folder: Path) -> None:

@@ -10,30 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deblur import job as work
 from deblur import unit
-from deblur.config import load_job
 from deblur.explain import explain, story_picture
 from deblur.paths import psf_of
 from deblur.store import find_run
 from deblur.types import Reason
-from tests.small import HEIGHT, WIDTH, Command, command, write_frames, write_job
+from tests.small import HEIGHT, WIDTH, Command
 
 T, Y, X = 1, 40, 70
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("explained")
-    write_frames(folder / "frames")
-    (outcome,) = work.run(load_job(write_job(folder)))
-    assert outcome.published
-    return folder / "archive" / "frames"
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
+def place(finished: Path) -> Path:
+    return finished / "archive" / "frames"
 
 
 def test_every_value_is_that_of_the_stores(place: Path) -> None:

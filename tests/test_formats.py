@@ -11,16 +11,11 @@ import tifffile
 from deblur.io import open_source
 from tests.conftest import pan
 from tests.io.extras import data_set
-from tests.small import SMALL_UNITS, Command, command
+from tests.small import SMALL_UNITS, Command
 
 COUNT, HEIGHT, WIDTH = 3, 64, 96
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
 
 
 def test_a_z_stack_comes_back_as_one(tmp_path: Path, deblur: Command) -> None:

@@ -15,12 +15,7 @@ from deblur import job as work
 from deblur.config import load_job
 from deblur.store import Archive
 from tests.conftest import pan
-from tests.small import HEIGHT, WIDTH, Command, command, tree, write_frames, write_job
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
+from tests.small import HEIGHT, WIDTH, Command, tree, write_frames, write_job
 
 
 @pytest.fixture

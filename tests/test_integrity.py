@@ -16,24 +16,7 @@ from deblur.config import load_job
 from deblur.store import Archive, Sample, find_run, verify_run
 from deblur.store.ledger import Ledger
 from deblur.unit import Task, run_unit
-from tests.small import Command, command, publish_small, tree, write_job
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames and an archive with a published run. Not to be changed."""
-    return publish_small(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def place(finished: Path, tmp_path: Path) -> Path:
-    """One's own copy; the originals stay where they were ingested from."""
-    return Path(shutil.copytree(finished / "archive", tmp_path / "archive"))
-
-
-@pytest.fixture
-def deblur_(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
+from tests.small import Command, tree, write_job
 
 
 @pytest.fixture
@@ -73,23 +56,23 @@ DAMAGES = {
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("how", ["flip", "delete"])
 def test_a_repair_computes_what_is_damaged_and_ends_bit_identical(
-    place: Path, deblur_: Command, computed: list[Task], kind: str, how: str
+    place: Path, deblur: Command, computed: list[Task], kind: str, how: str
 ) -> None:
     shards, units = DAMAGES[kind]
     before = bytes_of(place)
     run = find_run(f"{place}/frames")[1]
     for shard in shards:
         flip(run.path / shard) if how == "flip" else (run.path / shard).unlink()
-    said = deblur_("verify", place)
+    said = deblur("verify", place)
     assert (said.code, len(said.faults)) == (1, len(shards))
     assert bytes_of(place) != before
-    mended = deblur_("verify", place, "--repair")
+    mended = deblur("verify", place, "--repair")
     assert (mended.code, mended.faults) == (0, [])
     assert f"{len(shards)} repaired" in mended.out
     assert {(task.unit.stage, task.unit.t0) for task in computed} == units
     assert len(computed) == len(units)
     assert bytes_of(place) == before
-    assert deblur_("verify", place).code == 0
+    assert deblur("verify", place).code == 0
 
 
 def test_the_level_that_no_unit_writes_is_repaired(place: Path, computed: list[Task]) -> None:
@@ -105,17 +88,17 @@ def test_the_level_that_no_unit_writes_is_repaired(place: Path, computed: list[T
     assert computed == []
 
 
-def test_a_damaged_source_comes_back_from_its_originals(place: Path, deblur_: Command) -> None:
+def test_a_damaged_source_comes_back_from_its_originals(place: Path, deblur: Command) -> None:
     before = bytes_of(place)
     source = place / "sequences" / "frames" / "source.ome.zarr"
     flip(source / "0/c/0/0/0/1")
     (source / "0/c/1/0/0/0").unlink()
-    mended = deblur_("verify", place, "--repair", "--json")
+    mended = deblur("verify", place, "--repair", "--json")
     assert (mended.code, json.loads(mended.out)) == (0, [])
     assert bytes_of(place) == before
 
 
-def test_what_can_not_be_repaired_says_why(place: Path, tmp_path: Path, deblur_: Command) -> None:
+def test_what_can_not_be_repaired_says_why(place: Path, tmp_path: Path, deblur: Command) -> None:
     source = place / "sequences" / "frames" / "source.ome.zarr"
     group = json.loads((source / "zarr.json").read_text())
     told = group["attributes"]["deblur"]["header"]["metadata"]["deblur"]["source"]
@@ -124,7 +107,7 @@ def test_what_can_not_be_repaired_says_why(place: Path, tmp_path: Path, deblur_:
     run = find_run(f"{place}/frames")[1]
     flip(run.path / "0/c/0/0/0/0")  # reads the frame that is damaged
     (source / "zarr.json").write_text(json.dumps(group))
-    said = deblur_("verify", place, "--repair")
+    said = deblur("verify", place, "--repair")
     assert said.code == 1
     assert "source.ome.zarr is damaged: restore it from a copy" in said.faults[0]
     assert "not repaired: a unit can't be computed again" in said.faults[1]
@@ -151,15 +134,15 @@ def test_a_run_of_other_numerics_is_not_repaired(place: Path, monkeypatch: pytes
 
 
 def test_originals_that_changed_are_told(
-    finished: Path, place: Path, tmp_path: Path, deblur_: Command
+    finished: Path, place: Path, tmp_path: Path, deblur: Command
 ) -> None:
-    assert deblur_("verify", place, "--originals").code == 0
+    assert deblur("verify", place, "--originals").code == 0
     other = shutil.copytree(finished, tmp_path / "other")
     shutil.rmtree(other / "archive")
     work.run(load_job(write_job(other)))
     flip(other / "frames" / "0002.png")
     (other / "frames" / "0001.png").unlink()  # gone: nobody promised to keep it
-    said = deblur_("verify", other / "archive", "--originals", "--repair")
+    said = deblur("verify", other / "archive", "--originals", "--repair")
     assert said.code == 1
     assert len(said.faults) == 1
     assert "0002.png is not what was ingested" in said.faults[0]
@@ -180,7 +163,7 @@ def _chosen(sample: Sample, keys: list[str]) -> frozenset[str]:
     return frozenset(filter(sample.of(keys), keys))
 
 
-def test_samples_read_some_and_in_the_end_all(place: Path, deblur_: Command) -> None:
+def test_samples_read_some_and_in_the_end_all(place: Path, deblur: Command) -> None:
     keys = [f"0/c/{k}/0/0/0" for k in range(400)]
     few = _chosen(Sample(0.05, 1), keys)
     assert 5 < len(few) < 40
@@ -190,9 +173,9 @@ def test_samples_read_some_and_in_the_end_all(place: Path, deblur_: Command) -> 
     assert len(_chosen(Sample(0.0001, 3), keys)) == 1
     run = find_run(f"{place}/frames")[1]
     (run.path / "0/c/0/0/0/0").unlink()  # seen without reading
-    assert deblur_("verify", place, "--sample", "1%", "--seed", "1").code == 1
+    assert deblur("verify", place, "--sample", "1%", "--seed", "1").code == 1
     for wrong in ("0", "lots", "120%"):
-        assert deblur_("verify", place, "--sample", wrong).code == 2
+        assert deblur("verify", place, "--sample", wrong).code == 2
 
 
 def test_metadata_that_others_could_not_read_is_found(place: Path) -> None:

@@ -19,20 +19,12 @@ from deblur.config import load_job, with_settings
 from deblur.integrity import find_damage, repair
 from deblur.place import ObjectPlace, place
 from deblur.store import Archive, RunStore, verify_run
-from tests.small import Command, command, publish_small, write_frames, write_job
-
-deblur = pytest.fixture(command)
+from tests.small import Command, write_frames, write_job
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames and their archive on a disk, published."""
-    return publish_small(tmp_path_factory.mktemp("local"))
-
-
-def on(folder: Path, local: Path, archive: str, *, kind: str = "serial") -> Path:
+def on(folder: Path, finished: Path, archive: str, *, kind: str = "serial") -> Path:
     """The same job with its archive elsewhere."""
-    job = write_job(folder, path=str(local / "frames"), kind=kind)
+    job = write_job(folder, path=str(finished / "frames"), kind=kind)
     job.write_text(job.read_text().replace('archive = "archive"', f'archive = "{archive}"'))
     return job
 
@@ -52,22 +44,22 @@ def assert_same(here: RunStore, there: RunStore) -> None:
     assert (here.path / "zarr.json").read_bytes() == (there.path / "zarr.json").read_bytes()
 
 
-def test_the_same_bits_and_then_nothing_to_do(local: Path, tmp_path: Path, bucket: str) -> None:
-    job = load_job(on(tmp_path, local, f"{bucket}/archives/north"))
+def test_the_same_bits_and_then_nothing_to_do(finished: Path, tmp_path: Path, bucket: str) -> None:
+    job = load_job(on(tmp_path, finished, f"{bucket}/archives/north"))
     (outcome,) = work.run(job)
     assert outcome.published
     there = published(job.archive)
-    assert_same(published(local / "archive"), there)
+    assert_same(published(finished / "archive"), there)
     assert verify_run(there) == ()
     (again,) = work.run(job)
     assert (again.computed, again.published) == (0, True)
 
 
 @pytest.mark.slow
-def test_the_life_of_an_archive(local: Path, tmp_path: Path, bucket: str, deblur: Command) -> None:
+def test_the_life_of_an_archive(finished: Path, tmp_path: Path, bucket: str, deblur: Command) -> None:
     """A night, status, list, explain, export, damage, repair, another run, rollback, retract, promote, prune."""
     archive = f"{bucket}/archives/north"
-    job = on(tmp_path, local, archive)
+    job = on(tmp_path, finished, archive)
     with night.recorded(place(archive)) as record:
         (arrival,) = night.find(load_job(job)).todo
         (outcome,) = night.work_on(load_job(job), [arrival])
@@ -152,11 +144,11 @@ def records(archive: ObjectPlace) -> int:
 
 @pytest.mark.slow
 def test_a_killed_run_with_workers_resumes_with_the_same_bits(
-    local: Path, tmp_path: Path, bucket: str
+    finished: Path, tmp_path: Path, bucket: str
 ) -> None:
     archive = place(f"{bucket}/archive")
     assert isinstance(archive, ObjectPlace)
-    job = on(tmp_path, local, str(archive), kind="local")
+    job = on(tmp_path, finished, str(archive), kind="local")
     job.write_text(job.read_text().replace("frames = 2", "frames = 1"))
     process = subprocess.Popen([sys.executable, "-c", RUN, str(job)], start_new_session=True)
     deadline = time.monotonic() + 120

@@ -12,13 +12,8 @@ from scipy.ndimage import convolve
 from deblur.sequence import restore
 from deblur.still import extent, restore_still
 from deblur.types import Reason
-from tests.small import Command, command
+from tests.small import Command
 from tests.test_blind import scene
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
 
 
 @pytest.fixture(scope="module")

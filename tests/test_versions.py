@@ -28,7 +28,7 @@ from deblur.store import (
     verify_run,
 )
 from deblur.versions import DAY, Policy, compare, most_changed, promote, prunable, prune, retract, rollback
-from tests.small import COUNT, Command, command, write_frames, write_job
+from tests.small import COUNT, Command, write_frames, write_job
 
 
 def reprocess(job: JobConfig, **settings: object) -> Outcome:
@@ -62,11 +62,6 @@ def folder(twice: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def sequence(folder: Path) -> SequenceStore:
     return find_sequence(str(folder / "archive" / "frames"))
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
 
 
 def names(sequence: SequenceStore) -> tuple[str, str]:

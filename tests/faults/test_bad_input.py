@@ -12,12 +12,7 @@ import pytest
 
 from tests.conftest import pan
 from tests.faults.odd_input import ODD, Prepare
-from tests.small import HEIGHT, WIDTH, Command, command, tree, write_frames, write_job
-
-
-@pytest.fixture
-def deblur(capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(capsys)
+from tests.small import HEIGHT, WIDTH, Command, tree, write_frames, write_job
 
 
 def picture(folder: Path, number: int) -> Path:
