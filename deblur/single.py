@@ -21,11 +21,11 @@ from deblur.foretell import Outlook, is_long, is_short, outlook
 from deblur.ingest import Progress, readers_of
 from deblur.io import dicom
 from deblur.io.export import export_frames, is_ome
+from deblur.io.originals import original_of
 from deblur.io.sound import check_sound
 from deblur.judge import summarise
 from deblur.light import resolve
 from deblur.outcome import Outcome
-from deblur.place import ObjectPlace, place
 from deblur.report.compose import write_report
 from deblur.sequence import restored_still
 from deblur.still import extent
@@ -47,13 +47,8 @@ def restore_file(
     ConfigError when the output exists, is of no known kind or can't hold the source's audio, and what the stages raise.
     """
     check_output(output)
-    clip = Path(job.sources[0].path)
-    if output.suffix.lower() in VIDEO and clip.is_file():
-        check_sound(clip, output)
-    if output.suffix.lower() == ".dcm" and not dicom.matches(str(clip)):
-        raise ConfigError(f"{output}: a .dcm takes its patient and study from a DICOM file: {clip} is none")
-    if isinstance(place(job.sources[0].path), ObjectPlace) and output.suffix.lower() in ("", *VIDEO):
-        say(f"{job.sources[0].path}: audio, notes and EXIF stay there: they are given on of local files only")
+    if output.suffix.lower() in (*VIDEO, ".dcm"):
+        _check_original(job.sources[0].path, output)
     scratch = scratch_of(output)
     own = job.model_copy(update={"archive": str(scratch)})
     with _gone_when_refused(scratch):
@@ -87,6 +82,19 @@ def restore_file(
             say(f"{target}: {took}, restored in {weight:.0%} of their pixels, the rest kept as it was")
         shutil.rmtree(scratch)
     return outcomes
+
+
+def _check_original(source: str, output: Path) -> None:
+    """Raise ConfigError, before hours of work, where `output` can't hold or can't have what the original must give."""
+    with original_of(source) as (clip, ready):
+        if clip is not None:
+            ready(clip)
+        if output.suffix.lower() == ".dcm" and (clip is None or not dicom.matches(str(clip))):
+            raise ConfigError(
+                f"{output}: a .dcm takes its patient and study from a DICOM file: {source} is none"
+            )
+        if output.suffix.lower() in VIDEO and clip is not None and clip.is_file():
+            check_sound(clip, output, name=source)
 
 
 def first_look(job: JobConfig, output: Path) -> tuple[bool, Outlook | None, JobConfig]:
@@ -127,8 +135,9 @@ def restore_picture(job: JobConfig, output: Path) -> dict[str, Any]:
     name = Path(info.name).stem
     if output.suffix.lower() == ".png":
         with TemporaryDirectory(dir=_made(output.parent), prefix=".deblur-") as folder:
-            still, beside = Path(folder) / "still", Path(source.path).parent
-            export_frames([image], still, header=header, names=[info.name], original=beside)
+            still = Path(folder) / "still"
+            with original_of(source.path) as (beside, ready):
+                export_frames([image], still, header=header, names=[info.name], original=beside, ready=ready)
             (written,) = (Path(folder) / "still").iterdir()
             if written.suffix != ".png":
                 raise ConfigError(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from deblur.catalog import Catalog, RunRow, SequenceRow
-from deblur.errors import DeblurError, StoreError
-from deblur.ingest import Progress
+from deblur.errors import ConfigError, StoreError
+from deblur.ingest import Progress, say
 from deblur.integrity import find_damage
 from deblur.io import images
-from deblur.io.dicom import FORMAT as DICOM
 from deblur.io.export import export_frames, export_stack, layer_of
-from deblur.io.images import root_of
+from deblur.io.originals import original_of
 from deblur.pace import Pace, at_work, pace
 from deblur.place import Place
 from deblur.segments import in_order, own_frames, segments
@@ -77,7 +77,8 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
     """Write a run's frames as files under their original names; returns how many.
 
     `run` None takes the published one, and with it those of all segments of a source that grew, in the source's order;
-    context frames, which are another segment's, are left out. Raises StoreError where there is no such sequence or run.
+    context frames, which are another segment's, are left out. Where the originals' store can't be asked, it is said, and
+    what only they hold is left out. Raises StoreError where there is no such sequence or run.
     """
     archive = Archive.open(path)
     store = archive.sequence(sequence)
@@ -93,14 +94,23 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
             yield runs[number].read("0", place, place + 1)[0]
             progress(f"export {sequence}", done, len(order))
 
-    export_frames(
-        stream(),
-        output,
-        header=store.source.header,
-        names=[frame.name for frame in frames],
-        times=[frame.time for frame in frames],
-        original=_original(store) if len(chain) > 1 or len(order) == len(store.source.frames) else None,
-    )
+    whole = len(chain) > 1 or len(order) == len(store.source.frames)
+    with ExitStack() as stack:
+        original, ready = None, images.is_there
+        try:
+            if whole and (told := str(_told(store).get("source", {}).get("path", ""))):
+                original, ready = stack.enter_context(original_of(told))
+        except (StoreError, ConfigError) as error:
+            say(progress, f"{error}: audio, notes and EXIF are left out")
+        export_frames(
+            stream(),
+            output,
+            header=store.source.header,
+            names=[frame.name for frame in frames],
+            times=[frame.time for frame in frames],
+            original=original,
+            ready=ready,
+        )
     return len(frames)
 
 
@@ -114,19 +124,6 @@ def export_planes(path: str | Place, sequences: Sequence[str], output: Path) -> 
         read = (run.read("0", place, place + 1)[0] for place in range(len(frames)))
         layers.append(layer_of(store.source.header, [frame.time for frame in frames], read))
     export_stack(layers, output)
-
-
-def _original(store: SequenceStore) -> Path | None:
-    """The clip, loop or folder that a sequence was read from, if it is still there: it knows what frames don't hold."""
-    header = store.source.header
-    told = str(_told(store).get("source", {}).get("path", ""))
-    kind = str(header.metadata.get("format", ""))
-    if kind.startswith("video") or (kind == DICOM and Path(told).is_file()):
-        return Path(told) if Path(told).is_file() else None
-    try:
-        return root_of(told) if told and images.matches(told) else None
-    except DeblurError:
-        return None
 
 
 def _told(store: SequenceStore) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import urllib.parse
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from deblur import job as work
 from deblur import night
@@ -22,8 +25,9 @@ from deblur.store import Archive
 from deblur.types import SequenceHeader
 from deblur.watch import arrivals
 from tests.conftest import pan
+from tests.io.test_sound import NOTES, film
 from tests.objects import upload
-from tests.small import HEIGHT, JOB, SMALL_UNITS, WIDTH, command, tree, write_frames, write_job
+from tests.small import HEIGHT, JOB, SMALL_UNITS, WIDTH, Command, tree, write_frames, write_job
 
 pytest.importorskip("obstore", reason="deblur[objects] is not installed")
 LONG_AGO, NOW = 1.6e9, 1.7e9
@@ -85,15 +89,52 @@ def test_the_stored_source_is_that_of_the_files(
     assert found[0] == found[1]
 
 
-def test_restoring_says_what_stays_in_the_store(
-    tmp_path: Path, memory: ObjectPlace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_frames(tmp_path / "frames", count=2)
-    upload(tmp_path / "frames", memory)
-    said = command(capsys)("restore", memory, tmp_path / "out", "-e", "0.75", "--workers", "1", *SMALL_UNITS)
+def test_a_clip_in_a_store_keeps_its_sound(tmp_path: Path, memory: ObjectPlace, deblur: Command) -> None:
+    (tmp_path / "in").mkdir()
+    film(tmp_path / "in" / "walk.mp4")
+    film(tmp_path / "in" / "odd.mkv", audio="wavpack")
+    upload(tmp_path / "in", memory)
+    said = deblur("restore", memory / "walk.mp4", tmp_path / "out.mp4", "-e", "0.75", *SMALL_UNITS)
     assert (said.code, said.faults) == (0, [])
-    assert "EXIF stay there" in said.out
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        assert NOTES.items() <= dict(container.metadata).items()
+    said = deblur("restore", memory / "odd.mkv", tmp_path / "odd.mp4", "-e", "0.75", *SMALL_UNITS)
+    assert said.code == 2
+    assert f"can't hold the audio of {memory}/odd.mkv (wavpack): write .mkv" in said.faults[0]
+
+
+@pytest.mark.parametrize("path", ["", "/*.jpg"])
+def test_pictures_in_a_store_keep_their_exif(
+    path: str, tmp_path: Path, memory: ObjectPlace, deblur: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8825)[1] = "N"  # GPSLatitudeRef
+    for number, frame in enumerate(pan(7, HEIGHT, WIDTH)[0]):
+        Image.fromarray(frame[0]).save(tmp_path / "in" / f"{number}.jpg", exif=exif, quality=95)
+    upload(tmp_path / "in", memory)
+    job = write_job(tmp_path, path=f"{memory}{path}")
+    (outcome,) = work.run(load_job(job))
+
+    def exported(to: str) -> list[dict[int, Any]]:
+        said = deblur("export", tmp_path / "archive", outcome.sequence.id, tmp_path / to)
+        assert (said.code, said.faults) == (0, left_out if to == "unasked" else [])
+        found = [Image.open(file).getexif() for file in sorted((tmp_path / to).iterdir())]
+        return [{**one, **one.get_ifd(0x8825)} for one in found]
+
+    left_out = [
+        "addresses of object stores need obstore: pip install 'deblur[objects]': audio, notes and EXIF are left out"
+    ]
+    notes = exported("out")
+    assert len(notes) == 7  # more than are copied at a time
+    assert {(one[0x010F], one[1]) for one in notes} == {("Maker", "N")}
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "obstore", None)
+        assert not any(exported("unasked"))
+    memory.delete_tree()
+    assert not any(exported("gone"))
 
 
 def test_what_grew_becomes_a_segment(tmp_path: Path, memory: ObjectPlace) -> None:

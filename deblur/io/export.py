@@ -22,7 +22,7 @@ from deblur.io.exif import exif_of, with_exif
 from deblur.io.exportdicom import new_uid, write_dicom
 from deblur.io.exporttiff import Layer, interleaved, write_ome, write_tiff
 from deblur.io.exportvideo import write_video
-from deblur.io.images import SUFFIXES
+from deblur.io.images import SUFFIXES, is_there
 from deblur.io.reader import describe
 from deblur.turn import orientation_of, upright
 from deblur.types import SequenceHeader
@@ -39,6 +39,7 @@ def export_frames(
     names: Sequence[str],
     times: Sequence[float | None] | None = None,
     original: Path | None = None,
+    ready: Callable[[Path], None] = is_there,
 ) -> Path:
     """Write (c, y, x) frames of the header's shape and dtype; the destination's suffix says how.
 
@@ -48,8 +49,9 @@ def export_frames(
     `.mp4`: H.264, or HEVC for 10-bit clips. `.mkv`: FFV1, lossless up to 16 bits. Video keeps the source's frame rate; where
     `header.metadata` says that it varies, and `times` (seconds, one a frame) are given, each frame keeps its
     time. `original`: the file or the folder that the frames came from: audio and notes, or the EXIF, the place on the
-    Earth or the patient of each picture, are given on. `names` sets the number of frames. Pictures and video are
-    turned upright (`deblur.turn`); .npy keeps rows and columns.
+    Earth or the patient of each picture, are given on; `ready`: told of each such file before it is opened. `names`
+    sets the number of frames. Pictures and video are turned upright (`deblur.turn`);
+    .npy keeps rows and columns.
 
     Nothing stands at `destination` until all of it does. Returns it. Raises ConfigError when it exists or
     can't hold such frames without loss, ArrayError for a frame unlike the header or another number of frames.
@@ -62,27 +64,27 @@ def export_frames(
     ['a.png', 'b.png']
     """
     destination = Path(destination)
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already: name another destination or remove it")
     suffix = destination.suffix.lower()
     write: Callable[..., None]
     if is_ome(destination):
         write = partial(_write_one_ome, times=times or [None] * len(names))
     elif suffix in (".tif", ".tiff"):
         single = original / names[0] if original is not None and len(names) == 1 else None
-        write = partial(write_tiff, count=len(names), original=single)
+        write = partial(write_tiff, count=len(names), original=_at_hand(single, ready))
     elif suffix == ".dcm":
-        write = partial(write_dicom, names=names, original=original)
+        write = partial(write_dicom, names=names, original=_at_hand(original, ready))
     elif suffix == ".npy":
         write = partial(_write_npy, count=len(names))
     elif suffix in (".mp4", ".mkv"):
-        write = partial(write_video, times=times, original=original)
+        write = partial(write_video, times=times, original=_at_hand(original, ready))
     elif suffix == "" or re.fullmatch(r"\.[0-9]+", suffix):  # "run 2.5" is a folder's name
-        write = partial(_write_folder, names=names, original=original)
+        write = partial(_write_folder, names=names, original=original, ready=ready)
     else:
         raise ConfigError(
             f"{destination} ends in {suffix}: use a folder, .tif, .ome.tif, .npy, .dcm, .mp4 or .mkv"
         )
-    if os.path.lexists(destination):
-        raise ConfigError(f"{destination} exists already: name another destination or remove it")
     if times is not None and len(times) != len(names):
         raise ArrayError(f"{len(times)} times for {len(names)} frames: give one for each")
     turn = 1 if suffix == ".npy" else orientation_of(header)
@@ -169,13 +171,15 @@ def _write_folder(
     header: SequenceHeader,
     names: Sequence[str],
     original: Path | None,
+    ready: Callable[[Path], None],
 ) -> None:
     suffix = _picture_suffix(header, original)
     folder.mkdir()
     series = new_uid() if suffix == ".dcm" else ""
     for frame, name, target in zip(frames, names, _file_names(names, suffix), strict=False):
         within = original is not None and not Path(name).is_absolute() and ".." not in Path(name).parts
-        path, picture = folder / target, original / name if original is not None and within else None
+        path = folder / target
+        picture = _at_hand(original / name if original is not None and within else None, ready)
         if suffix == ".dcm" and picture is not None:
             write_dicom([frame], path, header=header, names=[name], original=picture, series=series)
         elif suffix == ".png":
@@ -183,6 +187,12 @@ def _write_folder(
         else:
             write_tiff([frame], path, header=header, count=1, original=picture)
         _sync(path)
+
+
+def _at_hand(file: Path | None, ready: Callable[[Path], None]) -> Path | None:
+    if file is not None:
+        ready(file)
+    return file
 
 
 def _picture_suffix(header: SequenceHeader, original: Path | None) -> str:

@@ -178,30 +178,35 @@ def open_objects(
     if single is not None:
         return _opened_copy(single, options, opener_of)
     found = below(there)
-    if not found:
-        return _opened_glob(there, options)
     if any(file.parent == there and file.name in zarr_store.MARKS for file in found):
         from deblur.io.zarr_objects import seen_store
 
         return zarr_store.open_store(seen_store(there, found), str(there), options, origin=found)
-    shelf = Shelf([file for file in found if file.parent == there])
+    shelf, files, root = shelved(there, found)
+    with shelf.opening():
+        readers = images.open_files(
+            str(there), files, name=root.name, root=root, options=options, ready=shelf.fetch
+        )
+        return tuple(Copied(reader, shelf) for reader in readers)
+
+
+def shelved(there: ObjectPlace, found: Sequence[Seen]) -> tuple[Shelf, list[Path], Path]:
+    """The pictures of a folder, of which `found` lie below it, or else of a glob, not copied yet.
+
+    Returns their shelf, the files that they will be, in natural order, and the folder that frames' names start from.
+    Raises ReadError where there are none.
+    """
+    shelf = Shelf([file for file in found if file.parent == there] if found else _globbed(there))
     with shelf.opening():
         files = images.pictures_of(shelf.paths())
-        if not files:
+        if not files and found:
             raise ReadError(f"{there} {images.NONE_THERE}")
-        return _opened_pictures(there, files, files[0].parent, shelf, options)
-
-
-def _opened_glob(there: ObjectPlace, options: ReadOptions) -> tuple[Reader, ...]:
-    found = _globbed(there)
-    if not found and not glob.has_magic(there.key):
-        raise ReadError(f"{there} does not exist: check the address")
-    shelf = Shelf(found)
-    with shelf.opening():
-        files = images.pictures_of(shelf.paths())
+        if not files and not glob.has_magic(there.key):
+            raise ReadError(f"{there} does not exist: check the address")
         if not files:
             raise ReadError(f"{there} matches no PNG, JPEG or TIFF picture: check the pattern")
-        return _opened_pictures(there, files, images.common_root(files), shelf, options)
+    shelf.read_in(files)
+    return shelf, files, files[0].parent if found else images.common_root(files)
 
 
 def _opened_copy(file: Seen, options: ReadOptions, opener_of: Callable[[str], Opener]) -> tuple[Reader, ...]:
@@ -215,16 +220,6 @@ def _opened_copy(file: Seen, options: ReadOptions, opener_of: Callable[[str], Op
         opener = opener_of(str(path))
         shelf.fetch(path)
         return tuple(Copied(reader, shelf, whole=[file]) for reader in opener.open(str(path), options))
-
-
-def _opened_pictures(
-    there: ObjectPlace, files: Sequence[Path], root: Path, shelf: Shelf, options: ReadOptions
-) -> tuple[Reader, ...]:
-    shelf.read_in(files)
-    readers = images.open_files(
-        str(there), files, name=root.name, root=root, options=options, ready=shelf.fetch
-    )
-    return tuple(Copied(reader, shelf) for reader in readers)
 
 
 class Shelf:

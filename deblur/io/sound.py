@@ -80,18 +80,18 @@ def notes(original: Any) -> dict[str, str]:
     return {key: text for key, text in original.metadata.items() if key.lower() not in OF_THE_FILE}
 
 
-def check_sound(original: Path, output: Path) -> None:
-    """Raise ConfigError, before hours of work, where `output` can't hold the audio of `original`."""
+def check_sound(original: Path, output: Path, *, name: str) -> None:
+    """Raise ConfigError, before hours of work, where `output` can't hold the audio of `original`, known as `name`."""
     import av
 
     with opened(original) as source:
         if source is None:
             return
         for stream in source.streams.audio:
-            name = stream.codec_context.name if stream.codec_context else "unknown"
+            codec = stream.codec_context.name if stream.codec_context else "unknown"
             kind = av.format.ContainerFormat({".mp4": "mp4", ".mkv": "matroska"}[output.suffix.lower()], "w")
             if not _holds(kind.name, stream):
-                raise ConfigError(f"{output} can't hold the audio of {original} ({name}): write .mkv")
+                raise ConfigError(f"{output} can't hold the audio of {name} ({codec}): write .mkv")
 
 
 def _holds(kind: str, stream: Any) -> bool:

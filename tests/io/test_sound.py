@@ -112,9 +112,9 @@ def test_a_frame_that_is_left_out_does_not_shift_the_rest_from_their_sound(tmp_p
 
 def test_sound_that_a_format_cannot_hold_is_named_before_the_work(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mkv", audio="wavpack")
-    check_sound(source, tmp_path / "b.mkv")
+    check_sound(source, tmp_path / "b.mkv", name="a.mkv")
     with pytest.raises(ConfigError, match=r"can't hold the audio of .* \(wavpack\): write \.mkv"):
-        check_sound(source, tmp_path / "b.mp4")
+        check_sound(source, tmp_path / "b.mp4", name="a.mkv")
 
 
 def test_an_original_that_is_gone_costs_only_its_sound(tmp_path: Path) -> None:
