@@ -1,10 +1,12 @@
-"""A run as programs see it that we did not write: napari's reader, and zarrita.js, which vizarr and others read by."""
+"""A run as programs see it that we did not write: napari's reader, zarrita.js, which vizarr and others read by, and
+neuroglancer, which draws it in a browser."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,18 @@ import tifffile
 from deblur import job as work
 from deblur.config import load_job
 from deblur.store import Archive, RunStore
+from tests.browser import BROWSER, NONE, QUIET, served
 from tests.conftest import pan
 from tests.small import write_job
 
 pytestmark = pytest.mark.slow
 SIZE, INTERVAL = 0.5, 0.1
 GREEN, MAGENTA = 0x00FF00FF, 0xFF00FFFF - (1 << 32)  # OME's signed RGBA
+SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--remote-debugging-port=0")
+SHADER = """
+#uicontrol invlerp normalized(range=[0, 255])
+void main() { emitGrayscale(normalized()); }
+"""
 ZARRITA = """
 import * as zarr from "zarrita";
 import { FileSystemStore } from "@zarrita/storage";
@@ -81,6 +89,49 @@ def test_zarrita_reads_every_level(run: RunStore) -> None:
     for number, level in enumerate(told["levels"]):
         frames = run.read(str(number), 0, run.spec.shape[0])
         assert (tuple(level["shape"]), level["sum"]) == (frames.shape, int(frames.sum(dtype=np.int64)))
+
+
+@pytest.mark.skipif(BROWSER is None, reason=NONE)
+def test_neuroglancer_draws_the_codes(run: RunStore, tmp_path: Path) -> None:
+    """A frame's channel, a pixel of the screen for each of its own, black to white over the codes' range."""
+    neuroglancer = pytest.importorskip(
+        "neuroglancer", reason="neuroglancer is not here: pip install neuroglancer"
+    )
+    neuroglancer.set_server_bind_address("127.0.0.1")
+    viewer, seen, drawn = neuroglancer.Viewer(), list[np.ndarray](), threading.Event()
+    time, channel, height, width = 1, 1, *run.spec.shape[2:]
+    with viewer.config_state.txn() as page:
+        page.show_ui_controls = page.show_panel_borders = False
+        page.viewer_size = [width, height]
+
+    def keep(answer: Any) -> None:
+        seen.append(answer.screenshot.image_pixels)
+        drawn.set()
+
+    with served(Path(str(run.path))) as address:
+        with viewer.txn() as state:
+            state.layers["run"] = neuroglancer.ImageLayer(
+                source=f"{address}/|zarr3:", shader=SHADER, opacity=1, local_position=[channel]
+            )
+            state.dimensions = neuroglancer.CoordinateSpace(
+                names=["x", "y", "t"], units=["um", "um", "s"], scales=[SIZE, SIZE, INTERVAL]
+            )
+            state.position = [(width - 1) / 2, (height - 1) / 2, time]  # whole numbers are middles of pixels
+            state.layout, state.cross_section_scale = "xy", 1
+            state.show_axis_lines = state.show_scale_bar = state.show_default_annotations = False
+        browser = subprocess.Popen(
+            [str(BROWSER), *QUIET, *SOFTWARE, f"--user-data-dir={tmp_path}", viewer.get_viewer_url()],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            viewer.async_screenshot(keep)
+            assert drawn.wait(120)
+        finally:
+            browser.terminate()
+            browser.wait()
+    shown = run.read("0", time, time + 1)[0, channel].astype(int)
+    assert seen[0].shape[:2] == shown.shape
+    assert np.abs(seen[0][..., 0] - shown).max() <= 1
 
 
 def zarrita(run: RunStore) -> Any:

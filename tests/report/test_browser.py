@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from deblur.report import render_report
+from tests.browser import BROWSER, NONE, QUIET
 from tests.report.test_html import _report
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=390,844",
-    "--dump-dom",
-)
+PHONE = ("--disable-gpu", "--window-size=390,844", "--dump-dom")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(BROWSER is None, reason=NONE)
 def test_the_slider_works_in_a_browser(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(render_report(_report()), encoding="utf-8")
     done = subprocess.run(
-        [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        [str(BROWSER), *QUIET, *PHONE, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
