@@ -76,6 +76,7 @@ def preview(job: JobConfig, picture: Path, *, count: int, progress: Progress) ->
                 motion_method=job.motion.method,
                 settings=settings,
                 readout=source.readout,
+                rounding=reader.header.metadata.get("rounding", 0.0),
             )
             looks.append(Look(reader.frames[at].name, float(window.weight.mean())))
             turn = orientation_of(reader.header)

@@ -226,14 +226,17 @@ def restored_frame(
     motion_method: str,
     settings: RestoreSettings,
     readout: float = 0.0,
+    rounding: float = 0.0,
 ) -> tuple[NDArray[Any], RestoredWindow]:
     """One frame of a short stack, restored and merged as `restore` would: for a look before all is computed.
 
     `frames`: (t, c, y, x), frame `index` and a few on either side of it, which tell how the camera moved. Returns its
-    codes (c, y, x) and what was made of it. Raises as `restore` does.
+    codes (c, y, x) and what was made of it. `rounding`: as for `deblur.survey.survey`. Raises as `restore` does.
     """
     row_time = check_readout(readout) / frames.shape[2]
-    found = survey(frames, light=light, motion_method=motion_method, fraction=exposure.value)
+    found = survey(
+        frames, light=light, motion_method=motion_method, fraction=exposure.value, rounding=rounding
+    )
     near = np.abs(np.arange(len(frames)) - index + 0.5) < 1  # the pairs that this frame is one of
     motion = _motion(frames, replace(found, linked=found.linked & near), light, motion_method)
     window = _restored(frames, index, found, motion, light, exposure, settings, row_time)

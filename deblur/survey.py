@@ -24,7 +24,7 @@ from deblur.tiling import Box, round_up
 from deblur.trajectory import REACH, change_of_path, exposures
 from deblur.types import Bool, Float
 
-NUMERICS_VERSION = 4
+NUMERICS_VERSION = 5
 LONGEST_SIDE = 512  # of a reduced frame: enough for motion to a pixel or two, cheap enough to do serially
 LEVELS = 4  # of the pyramid at the most, full resolution included, that windows refine the coarse motion on
 QUANTUM = 64  # stored motion counts in 1/64 px
@@ -106,11 +106,21 @@ def view_of(read: Read, height: int, width: int, *, light: Light, lit: bool) -> 
     return View(seen[0], seen[1] if lit else None, factor)
 
 
-def noise_of_frame(read: Read, height: int, width: int, *, light: Light) -> tuple[float, tuple[float, float]]:
-    """The noise of a frame and (gain, floor) of its curve, from its middle."""
-    crop = decode(read(middle(height, width, NOISE_SIDE)), light)
+def noise_of_frame(
+    read: Read, height: int, width: int, *, light: Light, rounding: float
+) -> tuple[float, tuple[float, float]]:
+    """The noise of a frame and (gain, floor) of its curve, from its middle.
+
+    `rounding`: what a codec added, as for `survey`. It doesn't show where pixels are smooth, so it isn't in the curve.
+    """
+    codes = read(middle(height, width, NOISE_SIDE))
+    crop = decode(codes, light)
     curve = noise_curve(decode(read(middle(height, width, CURVE_SIDE)), light))
     level = float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
+    if rounding:
+        step = np.float32(rounding * light.scale)
+        added = decode(codes.astype(np.float32) + step, light) - crop
+        level = float(np.hypot(level, np.sqrt(np.mean(added * added, dtype=np.float64))))
     return level, (curve.gain, curve.floor)
 
 
@@ -142,13 +152,16 @@ def survey(
     motion_method: str,
     gaps: Sequence[bool] | None = None,
     fraction: float | None = None,
+    rounding: float = 0.0,
 ) -> Survey:
     """Survey a sequence.
 
     `frames`: arrays (c, y, x) of codes in order of time, all alike; of few are more than the
     reduced ones held. `gaps[t]`: frames t
     and t + 1 are further apart in time than one frame interval, so they are not linked. `fraction`: exposure time ×
-    frame rate; without it the paths are not known and `shake` stays zero. Raises ArrayError for no frame or unlike
+    frame rate; without it the paths are not known and `shake` stays zero. `rounding`: standard deviation of what a codec
+    rounded, as a share of the codes' range: noise that can't be measured, since a codec leaves frames smooth.
+    Raises ArrayError for no frame or unlike
     ones. An archive job does the same in blocks of frames (`deblur.surveying`).
 
     >>> rng = np.random.default_rng(0)
@@ -171,7 +184,7 @@ def survey(
             )
         read = of_array(frame)
         here = view_of(read, *shape[1:], light=light, lit=fraction is not None)
-        level, curve = noise_of_frame(read, *shape[1:], light=light)
+        level, curve = noise_of_frame(read, *shape[1:], light=light, rounding=rounding)
         noise.append(level)
         curves.append(curve)
         if before is not None:

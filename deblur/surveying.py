@@ -66,6 +66,7 @@ def survey_unit(task: Task) -> dict[str, Any]:
     work = _work(task.archive, task.sequence, task.run)
     t0, t1 = task.unit.t0, task.unit.t1
     count, _, height, width = work.source.shape
+    rounding = work.source.header.metadata.get("rounding", 0.0)
     apart = work.draft.read("apart", t0, t1)
     facts = np.zeros(t1 - t0, FACTS)
     before = work.view(t0)
@@ -73,7 +74,9 @@ def survey_unit(task: Task) -> dict[str, Any]:
         name: np.zeros((t1 - t0, 2, *before.seen.shape), np.float32) for name in ("forward", "backward")
     }
     for row, t in zip(facts, range(t0, t1), strict=True):
-        row["noise"], row["noise_curve"] = noise_of_frame(work.read(t), height, width, light=work.light)
+        row["noise"], row["noise_curve"] = noise_of_frame(
+            work.read(t), height, width, light=work.light, rounding=rounding
+        )
         row["change"] = np.nan
         if t + 1 < count:
             after = work.view(t + 1)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import bisect
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ReadError
 from deblur.io.container import open_container
+from deblur.io.quantiser import EXPORT, rounding
 from deblur.io.reader import (
     Reader,
     ReadOptions,
@@ -28,7 +27,7 @@ from deblur.io.reader import (
     native,
     stem,
 )
-from deblur.io.videoformat import Format, format_of, frame_array
+from deblur.io.videoformat import Format, format_of, frame_array, frame_rate, shutter_angle
 from deblur.types import FrameInfo, ReadLimits, SequenceHeader
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".mxf",
@@ -39,6 +38,7 @@ TRANSFERS = {  # ITU-T H.273 codes; the camera curves are undone as sRGB, the ne
 }  # fmt: skip
 REFUSED_TRANSFERS = {9: "logarithmic", 10: "logarithmic", 16: "PQ (HDR)", 17: "SMPTE 428", 18: "HLG (HDR)"}
 TORN = ("prematurely", "partial file")  # FFmpeg's words for a file that ends too early
+SAMPLED = 16  # frames that are asked how coarsely they were rounded
 PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
 
@@ -202,9 +202,9 @@ class VideoReader(Reader):
 
     def _head(self, frame: Any, suffix: str) -> SequenceHeader:
         stamps, base = self._index.stamps, self._index.time_base
-        rate, constant = _rate(stamps, base, self._stream.average_rate)
+        rate, constant = frame_rate(stamps, base, self._stream.average_rate)
         notes = {**self._container.metadata, **self._stream.metadata}
-        angle = _shutter_angle(notes)
+        angle = shutter_angle(notes)
         curve = TRANSFERS.get(frame.color_trc)
         if curve is None and self._format.encoded and self._format.dtype != "uint8":
             curve = "srgb"  # colour difference video is never linear light, however deep
@@ -218,6 +218,7 @@ class VideoReader(Reader):
             "rotation": frame.rotation or None,
             "pixel_aspect_ratio": str(ratio) if ratio and ratio != 1 else None,
             "created": notes.get("creation_time"),
+            "rounding": self._rounding(),
         }
         return SequenceHeader(
             name=stem(self._path) + suffix,
@@ -230,6 +231,15 @@ class VideoReader(Reader):
             transfer=curve,
             metadata={key: value for key, value in facts.items() if value is not None},
         )
+
+    def _rounding(self) -> float | None:
+        """Of the first frames; then the reader stands at its beginning again."""
+        if self._ahead is None or self._stream.codec_context.name != "h264":
+            return None
+        ahead = (frame for frame, _ in islice(self._decoded, SAMPLED - 1))
+        found = rounding(chain((self._ahead[0],), ahead), bits=self._format.facts["code_bits"])
+        self._rewind(self._index.stamps[0])
+        return found
 
     def _infos(self) -> tuple[FrameInfo, ...]:
         fraction, rate = self.header.exposure_fraction, self.header.frame_rate
@@ -310,7 +320,11 @@ class VideoReader(Reader):
         context.thread_count = 1
         check_size(self._path, (1, context.height or 1, context.width or 1), "uint8", limits=self._limits)
         # never let a decoder paint over damage unseen, nor grow in the middle
-        context.options = {"err_detect": "crccheck+explode", "max_pixels": str(self._limits.max_pixels)}
+        context.options = {
+            "err_detect": "crccheck+explode",
+            "max_pixels": str(self._limits.max_pixels),
+            "export_side_data": EXPORT,
+        }
         self._restart()
 
     def _restart(self) -> None:
@@ -366,31 +380,6 @@ def _refuse_interlaced(name: str, frame: Any, context: Any) -> None:
         raise ReadError(
             f"{name} is interlaced video, whose fields have different times: deinterlace it first (bwdif)"
         )
-
-
-def _rate(stamps: Sequence[int], base: Fraction, told: Fraction | None) -> tuple[Fraction | None, bool]:
-    """The frame rate, and whether it is constant up to the clock's ticks (Matroska's are a millisecond)."""
-    count = len(stamps) - 1
-    if count < 1:
-        return told, True
-    measured = Fraction(count) / ((stamps[-1] - stamps[0]) * base)
-    step = (
-        np.asarray(stamps, np.float64) - stamps[0] - np.arange(count + 1) * ((stamps[-1] - stamps[0]) / count)
-    )
-    constant = bool(np.abs(step).max() <= 1.0)
-    if constant and told and abs(told / measured - 1) * count * (1 / told / base) <= 1:
-        return told, True  # the exact fraction, which agrees with the stamps to a tick
-    return measured.limit_denominator(1_000_000), constant
-
-
-def _shutter_angle(notes: Mapping[str, str]) -> float | None:
-    """A shutter angle in degrees from the notes that cameras write, under whatever prefix."""
-    for key, value in notes.items():
-        if re.sub(r"[^a-z]", "", key.lower()).endswith("shutterangle"):
-            number = re.match(r"\s*([0-9]+(?:\.[0-9]+)?)", value)
-            if number and 0 < float(number[1]) <= 360:
-                return float(number[1])
-    return None
 
 
 def _broken(path: str, error: Exception) -> ReadError:

@@ -1,9 +1,11 @@
-"""Pixel formats of decoded video: which are read, and how their planes become arrays."""
+"""What streams say of their frames: pixel formats and how their planes become arrays, rate, shutter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -139,3 +141,28 @@ def _plane(frame: Any, number: int) -> NDArray[Any]:
     samples = plane.width * (3 if frame.format.name in ("rgb24", "rgb48le", "rgb48be") else 1)
     lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
     return lines[:, : samples * dtype.itemsize].copy().view(dtype)
+
+
+def frame_rate(stamps: Sequence[int], base: Fraction, told: Fraction | None) -> tuple[Fraction | None, bool]:
+    """The frame rate, and whether it is constant up to the clock's ticks (Matroska's are a millisecond)."""
+    count = len(stamps) - 1
+    if count < 1:
+        return told, True
+    measured = Fraction(count) / ((stamps[-1] - stamps[0]) * base)
+    step = (
+        np.asarray(stamps, np.float64) - stamps[0] - np.arange(count + 1) * ((stamps[-1] - stamps[0]) / count)
+    )
+    constant = bool(np.abs(step).max() <= 1.0)
+    if constant and told and abs(told / measured - 1) * count * (1 / told / base) <= 1:
+        return told, True  # the exact fraction, which agrees with the stamps to a tick
+    return measured.limit_denominator(1_000_000), constant
+
+
+def shutter_angle(notes: Mapping[str, str]) -> float | None:
+    """A shutter angle in degrees from the notes that cameras write, under whatever prefix."""
+    for key, value in notes.items():
+        if re.sub(r"[^a-z]", "", key.lower()).endswith("shutterangle"):
+            number = re.match(r"\s*([0-9]+(?:\.[0-9]+)?)", value)
+            if number and 0 < float(number[1]) <= 360:
+                return float(number[1])
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,82 @@ def write_czi(root: Path, frames: NDArray[Any]) -> str:
             for channel, plane in enumerate(frame):
                 document.write(plane[..., None], plane={"T": time, "C": channel, "Z": 0})
     return str(root / "cells.czi")
+
+
+def write_nd2(root: Path, frames: NDArray[Any]) -> str:
+    """A time loop at 10 frames a second, as NIS-Elements 3 lays one out: named chunks, and a map of them at the end."""
+    count, channels, height, width = frames.shape
+    bits = frames.dtype.itemsize * 8
+    dye = {"uiCompCount": 1, "pFluorescentProbe": {"m_uiColor": 255}}
+    planes = {f"a{c}": {"sDescription": f"dye {c}", **dye} for c in range(channels)}
+    loop = {"uiCount": count, "dStart": 0.0, "dPeriod": 100.0, "dDuration": 0.0}
+    chunks = {
+        "ImageAttributesLV!": _lite(
+            {
+                "SLxImageAttributes": {
+                    "uiWidth": width, "uiHeight": height, "uiWidthBytes": width * channels * bits // 8,
+                    "uiComp": channels, "uiBpcInMemory": bits, "uiBpcSignificant": bits, "uiSequenceCount": count,
+                    "eCompression": 2,
+                }
+            }
+        ),
+        "ImageMetadataSeqLV|0!": _lite(
+            {
+                "SLxPictureMetadata": {
+                    "dCalibration": 0.5, "bCalibrated": 1,
+                    "sPicturePlanes": {"uiCount": channels, "sPlaneNew": planes},
+                }
+            }
+        ),
+        "ImageMetadataLV!": _lite(
+            {"SLxExperiment": {"eType": 1, "uLoopPars": loop}}
+        ),
+        "CustomData|AcqTimesCache!": (np.arange(count) * 100.0).tobytes(),
+    }  # fmt: skip
+    for number, frame in enumerate(frames):
+        stamp = struct.pack("<d", 100.0 * number)
+        chunks[f"ImageDataSeq|{number}!"] = stamp + np.moveaxis(frame, 0, -1).tobytes()
+    path = root / "cells.nd2"
+    with path.open("wb") as file:
+        _chunk(file, b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0"))
+        listed = b""
+        for name, body in chunks.items():
+            at = _chunk(file, name.encode().ljust(4072, b"\0"), body)  # so that pixels begin at a page
+            listed += name.encode() + struct.pack("<QQ", at, len(body))
+        listed += (end := b"ND2 CHUNK MAP SIGNATURE 0000001!")
+        at = _chunk(file, b"ND2 FILEMAP SIGNATURE NAME 0001!", listed)
+        file.write(end + struct.pack("<Q", at))
+    return str(path)
+
+
+def _chunk(file: Any, name: bytes, body: bytes) -> int:
+    at: int = file.tell()
+    file.write(struct.pack("<IIQ", 0x0ABECEDA, len(name), len(body)) + name + body)
+    return at
+
+
+def _lite(tree: dict[str, Any]) -> bytes:
+    """ND2's binary form of nested values: type, length of the name, name, value; a level is followed by a table."""
+    out = b""
+    for name, value in tree.items():
+        head = f"{name}\0".encode("utf-16-le")
+        start = len(head) // 2
+        if isinstance(value, dict):
+            body = _lite(value)
+            size = 2 + len(head) + 12 + len(body)
+            out += (
+                bytes([11, start])
+                + head
+                + struct.pack("<IQ", len(value), size)
+                + body
+                + bytes(8 * len(value))
+            )
+        elif isinstance(value, str):
+            out += bytes([8, start]) + head + f"{value}\0".encode("utf-16-le")
+        else:
+            kind, form = (6, "<d") if isinstance(value, float) else (3, "<I")
+            out += bytes([kind, start]) + head + struct.pack(form, value)
+    return out
 
 
 def _scribble(path: Path, start: int, size: int) -> None:
