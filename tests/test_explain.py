@@ -15,14 +15,15 @@ from deblur.explain import explain, story_picture
 from deblur.paths import psf_of
 from deblur.store import find_run
 from deblur.types import Reason
-from tests.small import HEIGHT, WIDTH, Command
+from tests.small import HEIGHT, WIDTH, Command, publish_small
 
 T, Y, X = 1, 40, 70
 
 
 @pytest.fixture(scope="module")
-def place(finished: Path) -> Path:
-    return finished / "archive" / "frames"
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of its own, since a unit is computed again in it."""
+    return publish_small(tmp_path_factory.mktemp("explained")) / "archive" / "frames"
 
 
 def test_every_value_is_that_of_the_stores(place: Path) -> None:
