@@ -120,15 +120,16 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Blur a known scene, run the whole job on it, and show what came of it."""
-    from deblur.demo import demo_results, prepare_demo
+    from deblur.demo import compiling, demo_results, prepare_demo
     from deblur.terminal import demo_lines, progress_bars
     from flows.attended import attended
 
-    with progress_bars(quiet=as_json) as progress:
+    with progress_bars(quiet=as_json) as progress, compiling(progress) as compiled:
         config = prepare_demo(folder, progress=progress)
         with attended(progress):
             from flows.archive import archive
 
+            compiled()
             outcomes = archive(config)
     results = demo_results(folder, outcomes)
     if as_json:
@@ -239,8 +240,9 @@ def plan(job: JobFile, as_json: AsJson = False) -> None:
 @app.command()
 def warm() -> None:
     """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
-    from deblur.probe import seconds_per_megapixel
+    from deblur.probe import compile_kernels, seconds_per_megapixel
 
+    compile_kernels()
     speed = seconds_per_megapixel()
     typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
 

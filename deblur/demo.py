@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,27 @@ def prepare_demo(
             progress("film the scene", done, 2)
         job.write_text(JOB.format(fraction=film.exposure_fraction, rate=film.frame_rate), encoding="utf-8")
     return load_job(job)
+
+
+@contextmanager
+def compiling(progress: Progress) -> Iterator[Callable[[], None]]:
+    """Kernels are compiled in a process beside this one meanwhile; what is given waits until they are.
+
+    A server that starts leaves a core idle for as long as they take, and the first frames would wait for them.
+    """
+    code = "from deblur.probe import compile_kernels; compile_kernels()"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+    def wait() -> None:
+        progress("compile the kernels", 0, 1)
+        process.wait()
+        progress("compile the kernels", 1, 1)
+
+    try:
+        yield wait
+    finally:
+        process.kill()
+        process.wait()
 
 
 def demo_results(folder: Path, outcomes: list[Outcome]) -> dict[str, Any]:

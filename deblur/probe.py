@@ -7,11 +7,18 @@ import time
 import numpy as np
 
 from deblur.neighbours import Neighbour
-from deblur.sequence import RestoreSettings, restore_window
+from deblur.sequence import RestoreSettings, restore, restore_window
 from deblur.survey import refine
 
 SIDE = 256
 SHIFT = 6
+
+
+def compile_kernels() -> None:
+    """Have every kernel of the usual way compiled and kept where Numba keeps them: a moment where they are already."""
+    scene = np.random.default_rng(0).random((3, 96, 128 + 2 * SHIFT), np.float32)
+    frames = np.stack([scene[..., k * SHIFT : k * SHIFT + 128] for k in range(3)])
+    restore(np.rint(frames * 255).astype(np.uint8), exposure_fraction=0.5)
 
 
 def seconds_per_megapixel(method: str | None = None, motion_method: str = "fast") -> dict[str, float]:

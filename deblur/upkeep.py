@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ def export_run(path: str | Place, sequence: str, output: Path, *, run: str | Non
 
     whole = len(chain) > 1 or len(order) == len(store.source.frames)
     with ExitStack() as stack:
-        original, ready = None, images.is_there
+        original: Path | None = None
+        ready: Callable[[Path], None] = images.is_there
         try:
             if whole and (told := str(_told(store).get("source", {}).get("path", ""))):
                 original, ready = stack.enter_context(original_of(told))
