@@ -133,6 +133,14 @@ def write_czi(root: Path, frames: NDArray[Any]) -> str:
     return str(root / "cells.czi")
 
 
+def write_dv(root: Path, frames: NDArray[Any]) -> str:
+    """DeltaVision's, of one channel."""
+    import mrc
+
+    mrc.imsave(str(root / "cells.dv"), frames[:, 0], zAxisOrder="t")
+    return str(root / "cells.dv")
+
+
 def write_nd2(root: Path, frames: NDArray[Any]) -> str:
     """A time loop at 10 frames a second, as NIS-Elements 3 lays one out: named chunks, and a map of them at the end."""
     count, channels, height, width = frames.shape

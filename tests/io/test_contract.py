@@ -183,6 +183,7 @@ SAMPLES = [
     *(Sample("dicom", dtype, channels, extras.write_dicom, extras.cut("loop.dcm"), "pydicom") for dtype, channels in KINDS),
     Sample("dicom", "uint16", 1, extras.write_dicom_rle, extras.spoil_dicom_rle, "pydicom"),
     Sample("microscopes", "uint16", 2, extras.write_czi, extras.cut("cells.czi"), "bioio_czi"),
+    Sample("microscopes", "uint16", 1, extras.write_dv, extras.cut("cells.dv"), "bioio_dv"),
     Sample("microscopes", "uint16", 2, extras.write_nd2, extras.cut("cells.nd2"), "bioio_nd2"),
 ]  # fmt: skip
 
