@@ -7,7 +7,7 @@ move, which frames belong together and how noisy each frame is are settled here,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,9 @@ def noise_of_frame(
     curve = noise_curve(decode(read(middle(height, width, CURVE_SIDE)), light))
     level = float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
     if rounding:
-        step = np.float32(rounding * light.scale)
-        added = decode(codes.astype(np.float32) + step, light) - crop
+        step = rounding * light.scale
+        brighter = replace(light, black=light.black - step, white=light.white - step)
+        added = decode(codes, brighter) - crop
         level = float(np.hypot(level, np.sqrt(np.mean(added * added, dtype=np.float64))))
     return level, (curve.gain, curve.floor)
 
