@@ -61,6 +61,7 @@ def encoded(frames: np.ndarray, crf: int) -> tuple[np.ndarray, float]:
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=25, options={"crf": str(crf)})
             stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
+            stream.codec_context.thread_count = 1  # its choices depend on it
             for frame in frames:
                 pixels = np.ascontiguousarray(np.moveaxis(frame, 0, -1))
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
