@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deblur import motion, sequence, survey
+from deblur import motion, survey, window
 from deblur.config import Source
 from deblur.crew import Connection
 from deblur.errors import DeblurError, NumericsError, StoreError
@@ -332,7 +332,7 @@ def _require_same_code(run: RunStore) -> None:
         )
     p = Parameters.load(run.parameters)
     now = (survey.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
-    if (tuple(p.motion_version), p.restore_version) != (now, sequence.NUMERICS_VERSION):
+    if (tuple(p.motion_version), p.restore_version) != (now, window.NUMERICS_VERSION):
         raise StoreError(f"run {run.id} was made by an earlier version of the numerics: reprocess it instead")
 
 

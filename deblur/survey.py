@@ -30,7 +30,7 @@ LEVELS = 4  # of the pyramid at the most, full resolution included, that windows
 QUANTUM = 64  # stored motion counts in 1/64 px
 NOISE_SIDE = 1024  # noise is measured on a central crop of this side at full resolution
 CURVE_SIDE = 512  # the same for how it grows with the light, which takes longer
-ROUGH = 0.005  # finer rounding is no noise: believed where neighbours don't help (`sequence.JOINT`) it lost up to 0.4 dB
+ROUGH = 0.005  # finer rounding is no noise: believed where neighbours don't help (`window.JOINT`) it lost up to 0.4 dB
 LARGEST_SIDE = 4096  # of what is looked at to estimate the exposure
 # Measured: planes of float32 at the peak, besides the channels; of a block's fields there are four a frame
 STRIP_PLANES, CROP_PLANES, PAIR_PLANES, FIELD_PLANES, SHARE_PLANES = 5, 8, 40, 32, 16

@@ -29,8 +29,9 @@ from deblur.io import open_source  # noqa: E402
 from deblur.light import Light  # noqa: E402
 from deblur.report.compose import psnr  # noqa: E402
 from deblur.scene import make_scene, moving_view  # noqa: E402
-from deblur.sequence import RestoreSettings, restored_frame  # noqa: E402
+from deblur.sequence import restored_frame  # noqa: E402
 from deblur.types import Estimate, Reason  # noqa: E402
+from deblur.window import RestoreSettings  # noqa: E402
 
 COUNT, MIDDLE, MEAN, PERIOD = 7, 3, 7, 8
 LIGHT = Light(0, 255, "srgb")
