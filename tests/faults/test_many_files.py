@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from deblur import job as work
 from deblur.config import load_job, parse_job
 from deblur.io import open_source
+from deblur.night import with_arrivals
 from deblur.segments import fingerprint
 from deblur.store import Archive
 from deblur.upkeep import export_run
@@ -80,6 +82,64 @@ def test_folders_that_are_hard_to_tell_apart(tmp_path: Path) -> None:
     archive = Archive.create(tmp_path / "archive")
     found = {archive.id_of(str(a.source.id)) for a in arrivals(job) if a.source.path.endswith(paths)}
     assert len(found) == len(paths)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_places_whose_names_run_together(tmp_path: Path, order: int) -> None:
+    """`1-x` of `north` is not `x` of `north-1`, whichever comes first, and neither changes its id ever after."""
+    watch = []
+    for level, (place, path) in enumerate([("north-1", "x"), ("north", "1-x")]):
+        (tmp_path / place / path).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / place / path / f"{number}.png").write_bytes(png(10 * level + number))
+        watch.append({"path": str(tmp_path / place), "exposure_fraction": 0.5, "quiet": 0})
+    job = parse_job({"archive": str(tmp_path / "archive"), "watch": watch[::order]})
+    first = {s.source.path: (s.id, s.fresh) for s in work.ingest(with_arrivals(job))}
+    assert {id.partition("~")[0] for id, _ in first.values()} == {"north-1-x"}
+    again = {s.source.path: (s.id, s.fresh) for s in work.ingest(with_arrivals(job))}
+    assert again == {path: (id, False) for path, (id, _) in first.items()}
+    archive = Archive.open(job.archive)
+    for path, (id, _) in first.items():
+        assert archive.sequence(id).source.read(0, 1).max() == (0 if path.endswith("/x") else 10)
+        (Path(path) / "2.png").write_bytes(png(99))
+    assert len({s.id for s in work.ingest(with_arrivals(job))}) == 4, "each has grown"
+    shutil.move(tmp_path / "north", tmp_path / "moved")
+    watch[1] |= {"path": str(tmp_path / "moved"), "id": "north"}
+    moved = parse_job({"archive": str(tmp_path / "archive"), "watch": watch[:0:-1]})
+    assert [s.fresh for s in work.ingest(with_arrivals(moved))] == [False, False]
+
+
+def test_a_file_that_is_called_as_a_version_or_segment_of_another(tmp_path: Path) -> None:
+    def ingested(*names: str) -> list[str]:
+        sources = [{"path": str(tmp_path / name), "exposure_fraction": 0.5} for name in names]
+        return [
+            s.id for s in work.ingest(parse_job({"archive": str(tmp_path / "archive"), "sources": sources}))
+        ]
+
+    def folder(name: str, *levels: int) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        for number, level in enumerate(levels):
+            file = tmp_path / name / f"{number}.png"
+            if not file.exists() or file.read_bytes() != png(level):
+                file.write_bytes(png(level))
+
+    for number, name in enumerate(("a", "a-2", "a.s2", "b", "b-2", "b.s2")):
+        folder(name, number, 20 + number)
+    assert ingested("a-2", "a.s2", "a", "b") == ["a-2", "a.s2", "a", "b"]
+    folder("a", 0, 20, 40)
+    folder("b", 3, 23, 43)
+    grown = ingested("a", "b")
+    assert grown[0] == "a"
+    assert grown[1].startswith("a.s2~")
+    assert grown[2:] == ["b", "b.s2"]
+    folder("a", 99, 98, 97)
+    folder("b", 99, 98, 97)
+    changed = ingested("a", "b")
+    assert len(set(changed)) == 2
+    others = ingested("a-2", "a.s2", "b-2", "b.s2")
+    assert others[:2] == ["a-2", "a.s2"]
+    assert not {*changed, *grown} & {*others}
+    assert ingested("b.s2", "b-2", "b", "a") == [*others[:1:-1], *changed[::-1]]
 
 
 @pytest.mark.slow
