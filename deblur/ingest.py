@@ -133,13 +133,13 @@ def _ingest(
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
-        found.append(Ingested(sequence, len(kept.frames), broken, True))
+        found.append(Ingested(sequence, kept.summary["frames"], broken, True))
     return found
 
 
 def _known(store: SequenceStore) -> Ingested:
     broken = tuple(q.error for q in store.source.quarantined)
-    return Ingested(store.id, len(store.source.frames), broken)
+    return Ingested(store.id, store.source.summary["frames"], broken)
 
 
 def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str, Any]:
