@@ -52,6 +52,8 @@ def _keep_copy(sequence: SequenceStore, kept: Kept) -> None:
     sweep_partials(folder)  # the lease is ours
     known = _sums(folder) if (folder / SUMS).is_file() else {}
     new = {key: sha256_file(kept.path / key) for key in _files(kept) if key not in known}
+    if new and isinstance(kept, SourceStore) and kept.list_digest() != kept.digest:
+        return  # damage is no evidence
     for key, digest in new.items():
         copy_file(kept.path / key, folder / key, digest)
     if new:

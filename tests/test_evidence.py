@@ -13,6 +13,7 @@ import pytest
 from deblur import integrity
 from deblur import job as work
 from deblur.config import Cluster, load_job, with_settings
+from deblur.evidence import keep_copy
 from deblur.provenance import survey_of
 from deblur.store import Archive, RunStore, SequenceStore, find_run
 from tests.small import command, publish_small
@@ -210,3 +211,11 @@ def test_a_publication_without_a_copy_says_so(place: Path) -> None:
     flip(sequence.path / "current.json")
     (left,) = repaired(archive)
     assert "current.json" in left
+
+
+def test_what_is_damaged_already_is_not_kept(place: Path) -> None:
+    _, sequence, run = opened(place)
+    shutil.rmtree(sequence.path / "evidence" / "source")
+    flip(sequence.path / "source.ome.zarr" / "frames.jsonl")
+    keep_copy(sequence, run)
+    assert not (sequence.path / "evidence" / "source").exists()
