@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from deblur import motion, sequence, survey
+from deblur import motion, sequence
+from deblur import survey as surveys
 from deblur.config import Source, parse_job
 from deblur.crew import Connection
 from deblur.damage import ORIGINAL, STATE, SURVEY, run_problems, source_problems
@@ -99,6 +100,7 @@ def _repair_state(
                 store.keep_publication()
             elif damage.problem.shard == SURVEY:
                 run = _surveyed_run(store)
+                _require_same_code(run)
                 remove_tree(store.survey_path)
                 _survey(archive, store, run, connection, progress)
         except DeblurError as error:
@@ -119,13 +121,12 @@ def _surveyed_run(store: SequenceStore) -> RunStore:
 def _survey(
     archive: Archive, store: SequenceStore, run: RunStore, connection: Connection | None, progress: Progress
 ) -> None:
-    """Make the survey that a run was computed with. Raises StoreError where it comes out otherwise."""
-    _require_same_code(run)
+    """Make the survey that a run was computed with, by the same code. Raises StoreError where it comes out otherwise."""
     p = Parameters.load(run.parameters)
     given = {"exposure_fraction": None if p.exposure.origin == "estimated" else p.exposure.fraction}
-    told = facts(store)["source"] | given | {"exposure_time": None, "transfer": p.light.transfer}
-    motion = {"method": p.motion_method}
-    job = parse_job({"archive": str(archive.path), "sources": [told], "motion": motion})
+    source = facts(store)["source"] | given | {"exposure_time": None, "transfer": p.light.transfer}
+    told = {"archive": str(archive.path), "sources": [source], "motion": {"method": p.motion_method}}
+    job = parse_job(told)
     ensure_survey(job, job.sources[0], store, connection=connection or _alone, progress=progress)
     if store.survey_digest() != survey_of(run):
         raise StoreError(f"the survey of run {run.id}, made again, came out otherwise")
@@ -224,7 +225,9 @@ def _repair_shards(
     left = [damage for damage in found if damage.problem.unit not in records]
     damaged = {damage.problem.shard: damage for damage in found if damage.problem.unit in records}
     digests = run.table()
-    with _aside(store, run) as aside:
+    computing = any(told["stage"] in STAGES for told in records.values())
+    survey = _its_survey(archive, store, run, connection, progress) if computing else nullcontext()
+    with _aside(store, run) as aside, survey:
         for stage in (*STAGES, "pyramid"):
             keys = sorted({str(d.problem.unit) for d in damaged.values()})
             mine = [records[key] for key in keys if records[key]["stage"] == stage]
@@ -233,8 +236,7 @@ def _repair_shards(
                 _lend(run, aside, str(run.spec.unit_levels - 1), digests)
                 made = aside.finish_pyramid()
             elif mine:
-                with _its_survey(archive, store, run, connection, progress):
-                    made = _computed(archive, store, run, aside, mine, digests, connection, progress)
+                made = _computed(archive, store, run, aside, mine, digests, connection, progress)
             for shard in sorted(set(damaged) & set(made)):
                 if made[shard] == digests.of(shard):
                     copy_file(aside.path / shard, run.path / shard, made[shard])
@@ -308,7 +310,7 @@ def _require_same_code(run: RunStore) -> None:
             f"run {run.id} is of another numerics class ({other}): repair it on such a machine"
         )
     p = Parameters.load(run.parameters)
-    now = (survey.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
+    now = (surveys.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
     if (tuple(p.motion_version), p.restore_version) != (now, sequence.NUMERICS_VERSION):
         raise StoreError(f"run {run.id} was made by an earlier version of the numerics: reprocess it instead")
 
