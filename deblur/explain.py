@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from deblur import quality
 from deblur.errors import ConfigError, StoreError
 from deblur.judge import frame_records
 from deblur.light import Light
-from deblur.neighbours import BEND, NEXT, PREVIOUS, vector
+from deblur.neighbours import BEND, NEXT, PREVIOUS, spread, trust_in, turning_at, vector
 from deblur.paths import exposure_path
 from deblur.plan import Parameters, frame_infos
 from deblur.report.drawing import draw_story
@@ -130,6 +129,10 @@ def _sides(
     """The neighbours of frame t with the stored motion to them, as `deblur.unit` hands them to the restoration."""
     linked, shake = (sequence.survey_part(name, 0, len(infos)) for name in ("linked", "shake"))
     found = []
+    turned = turning_at(
+        t, linked, lambda name, k: sequence.survey_part(name, k, k + 1)[0], reduction=p.reduction
+    )
+    turn = spread(turned, box, reduction=p.reduction)
     for there, back, other, sign, side in (
         ("forward", "backward", t + 1, 1, NEXT),
         ("backward", "forward", t - 1, -1, PREVIOUS),
@@ -139,7 +142,7 @@ def _sides(
         motion = dequantise(run.read(f"motion/{there}", t, t + 1, box)[0])
         returning = dequantise(run.read(f"motion/{back}", other, other + 1, box)[0])
         scale = sign * p.exposure.scale(infos[t], infos[other])
-        sure = quality.confidence(motion, returning)
+        sure = trust_in(motion, returning, scale, turn)
         found.append(_Side(other, motion, sure, scale, vector(shake[t][side])))
     return found
 

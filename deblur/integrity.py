@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deblur import motion, sequence
+from deblur import motion, window
 from deblur import survey as surveys
 from deblur.config import Source, parse_job
 from deblur.crew import Connection
@@ -311,7 +311,7 @@ def _require_same_code(run: RunStore) -> None:
         )
     p = Parameters.load(run.parameters)
     now = (surveys.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
-    if (tuple(p.motion_version), p.restore_version) != (now, sequence.NUMERICS_VERSION):
+    if (tuple(p.motion_version), p.restore_version) != (now, window.NUMERICS_VERSION):
         raise StoreError(f"run {run.id} was made by an earlier version of the numerics: reprocess it instead")
 
 

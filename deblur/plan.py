@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur import motion, sequence, survey
+from deblur import motion, survey, window
 from deblur.config import JobConfig, Source
 from deblur.errors import ConfigError, PlanError, meant
 from deblur.io import Reader
@@ -21,12 +21,12 @@ from deblur.layout import Cost, Facts, choose, project
 from deblur.layout import Stage as Stage
 from deblur.light import Light, resolve
 from deblur.provenance import numerics_class
-from deblur.sequence import RestoreSettings, restore_halo
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
 from deblur.tiling import Box, Layout, blocks, boxes, round_up
 from deblur.types import Estimate, FrameInfo, Lazy
+from deblur.window import RestoreSettings, restore_halo
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         "restore": round_up(restore_halo(settings, longest_path) + reach, CELL),
     }
     shape = pixels.shape
-    noisy = store.survey_part("noise", 0, shape[0]).max() >= sequence.JOINT
+    noisy = store.survey_part("noise", 0, shape[0]).max() >= window.JOINT
     facts = Facts(shape, pixels.header.dtype, halos, 3 if noisy else 1, len(job.outputs))
     layout = choose(job.tiling, facts, memory=job.limits.memory, kept=_earlier(store))
     cost = project(facts, layout)
@@ -236,7 +236,7 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         motion_version=(survey.NUMERICS_VERSION, motion.METHODS[job.motion.method].NUMERICS_VERSION),
         motion_halo=halos["motion"],
         restore=settings,
-        restore_version=sequence.NUMERICS_VERSION,
+        restore_version=window.NUMERICS_VERSION,
         restore_halo=halos["restore"],
         outputs=job.outputs,
         readout=source.readout,

@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from deblur.neighbours import Neighbour
-from deblur.sequence import RestoreSettings, restore_window
 from deblur.survey import refine
+from deblur.window import RestoreSettings, restore_window
 
 SIDE = 256
 SHIFT = 6

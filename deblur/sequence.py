@@ -2,137 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur import deconv, paths, quality
-from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.errors import ArrayError, ConfigError
 from deblur.labels import check_names, labelled
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.motion.rolling import check_readout, motion_per_interval
-from deblur.neighbours import BEND, Look, Neighbour, look, neighbour, vector
+from deblur.neighbours import BEND, neighbour, spread, turning_at, vector
 from deblur.shutter import STRETCH, estimate_exposure_fraction
 from deblur.still import RestoredStill, restore_still
 from deblur.survey import Survey, dequantise, quantise, refine, survey
-from deblur.types import Bool, Bytes, Estimate, Float, Iterations, Reason, Restoration
-
-NUMERICS_VERSION = 3
-JOINT = 0.005  # noise from which neighbours are restored from together: without it they gain little for their cost
-UNEVEN, STRONGEST = 0.2, 0.27  # shares of the path (`certainty`)
-LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreSettings:
-    """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own.
-
-    `strength`: what every weight is multiplied by, in [0, 1]; at 0 the source comes back bit for bit. Raises
-    ConfigError beyond.
-    """
-
-    method: str = "variational"
-    iterations: int | None = None
-    regularisation: float | None = None
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(f"strength is {self.strength}: it must be from 0 to 1")
-
-    def solver(self) -> Solver:
-        """The method with these settings. Raises ConfigError when it is unknown."""
-        return deconv.solver(self.method, iterations=self.iterations, regularisation=self.regularisation)
-
-
-@dataclass(frozen=True, slots=True)
-class RestoredWindow:
-    """`image`: (c, y, x) linear light; `weight`: (y, x) in [0, 1]; `reason`: (y, x) uint8, see `Reason`."""
-
-    image: Float
-    weight: Float
-    reason: Bytes
-    iterations: Iterations
-
-
-def restore_halo(settings: RestoreSettings, longest_path: float) -> int:
-    """Pixels that a window must read beyond its core so that it agrees with the whole frame.
-
-    `longest_path`: pixels. A solver step carries news one path further, but it fades: on real frames whose
-    longest path was 99 px, 64 px left 99.9 % of a core within 1/255 and all of it within 1.4/255; 128 px, all
-    within 0.2. Looking up a neighbour's motion reaches as far as the motion itself: the caller adds that.
-    """
-    steps = settings.solver().iterations
-    return 32 + int(np.ceil(max(0.0, longest_path) * max(1.0, (steps / 15) ** 0.5)))
-
-
-def restore_window(
-    frame: Float,
-    neighbours: tuple[Neighbour, ...],
-    *,
-    noise: float,
-    settings: RestoreSettings,
-    invalid: Bool | None = None,
-    bend: tuple[float, float] = (0.0, 0.0),
-    unsteady: float = 1.0,
-    row_time: float = 0.0,
-) -> RestoredWindow:
-    """Restore one window of one frame with the motion to its neighbours.
-
-    `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
-    (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle;
-    `unsteady`: `Survey.unsteady` of the frame; `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
-    Without a neighbour the frame comes back with weight 0. Raises
-    ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
-
-    >>> flat, still = np.full((1, 16, 16), 0.5, np.float32), np.zeros((2, 16, 16), np.float32)
-    >>> beside = Neighbour(flat, motion=still, back=still, scale=0.5)
-    >>> restore_window(flat, (beside,), noise=0.0, settings=RestoreSettings()).weight.max()
-    np.float32(0.0)
-    """
-    shape = frame.shape[1:]
-    if not neighbours:
-        reason = np.full(shape, Reason.NO_NEIGHBOUR, np.uint8)
-        return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
-    chosen = settings.solver()
-    sure = [quality.confidence(n.motion, n.back) for n in neighbours]
-    path = paths.exposure_path(
-        [n.motion for n in neighbours],
-        [n.scale for n in neighbours],
-        sure,
-        [n.lack for n in neighbours],
-        row_time=row_time,
-    )
-    path = paths.bent(path, bend)
-    model = AlongPath(path)
-    rules = quality.Gate()
-    unknown = (
-        quality.clipped_at(frame, rules) if invalid is None else quality.clipped_at(frame, rules) | invalid
-    )
-    best = np.max(sure, axis=0)
-    trust = np.maximum(best, np.float32(LEAST_TRUST))
-    trust[unknown] = 0
-    seen = frame if invalid is None else np.where(invalid, np.float32(0), frame)
-    looks = [Look(np.ascontiguousarray(seen), model, trust)]
-    if noise >= JOINT:
-        looks += [look(seen, model, n, s, noise=noise) for n, s in zip(neighbours, sure, strict=True)]
-    scene = Jointly([each.model for each in looks])
-    trusts = certainty(unsteady) * np.stack([each.trust for each in looks])
-    records, planes = [], []
-    for stack in np.stack([each.planes for each in looks], axis=1):
-        restored, record = chosen.solve(stack, scene, noise=noise, trust=trusts)
-        planes.append(restored)
-        records.append(record)
-    image, beyond = quality.held(frame, np.stack(planes), noise=noise, rules=rules)
-    again = np.stack([model.apply(plane) for plane in image])
-    weight, reason = quality.gate(
-        frame, image, again, path, best, beyond, noise=noise, invalid=invalid, rules=rules
-    )
-    worst = max(records, key=lambda record: record.change)
-    return RestoredWindow(image, weight * np.float32(settings.strength), reason, worst)
+from deblur.tiling import Box
+from deblur.types import Estimate, Float, Restoration
+from deblur.window import RestoredWindow, RestoreSettings, restore_window
 
 
 def restore(
@@ -254,15 +140,22 @@ def _restored(
     """Frame `t` of a stack, as one window. `motion`: to the next and to the previous frames."""
     forward, backward = motion
     fraction, beside = exposure.value, []
+    fields = {"forward": found.forward, "backward": found.backward[1:]}
+    turned = turning_at(t, found.linked, lambda name, pair: fields[name][pair], reduction=found.reduction)
+    turned = spread(turned, Box(0, stack.shape[2], 0, stack.shape[3]), reduction=found.reduction)
     if found.linked[t]:
         frame = decode(stack[t + 1], light)
         beside.append(
-            neighbour(frame, forward[t], backward[t + 1], fraction, found.shake[t], found.shake[t + 1])
+            neighbour(
+                frame, forward[t], backward[t + 1], fraction, found.shake[t], found.shake[t + 1], turned
+            )
         )
     if t > 0 and found.linked[t - 1]:
         frame = decode(stack[t - 1], light)
         beside.append(
-            neighbour(frame, backward[t], forward[t - 1], -fraction, found.shake[t], found.shake[t - 1])
+            neighbour(
+                frame, backward[t], forward[t - 1], -fraction, found.shake[t], found.shake[t - 1], turned
+            )
         )
     return restore_window(
         decode(stack[t], light),
@@ -303,17 +196,6 @@ def _still(frames: NDArray[Any], stack: NDArray[Any], light: Light, strength: fl
 def doubt(unsteady: float, uncertainty: float | None) -> float:
     """`Survey.unsteady` of a frame, given the `uncertainty` of its exposure: 1 where that was estimated."""
     return 1.0 if uncertainty else unsteady
-
-
-def certainty(unsteady: float) -> np.float32:
-    """How much more the data count than on a frame whose path is in doubt, where only the prior can help (`doubt`).
-
-    Even speed makes paths exact, and an exact path bears a weak prior: a steady pan gained 2 dB from it, shaking
-    hands lost nothing.
-    """
-    if unsteady >= 1:
-        return np.float32(1)
-    return np.float32(1 / min(max(unsteady / UNEVEN, STRONGEST), 0.6))
 
 
 def stored_weight(weight: Float) -> Float:

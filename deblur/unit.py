@@ -21,21 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur import motion, sequence, survey
+from deblur import motion, survey, window
 from deblur.encryption import refuse_shared_kernels
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
-from deblur.neighbours import BEND, neighbour, vector
+from deblur.neighbours import BEND, neighbour, spread, turning_at, vector
 from deblur.place import Place
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
-from deblur.sequence import doubt, restore_window
+from deblur.sequence import doubt
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.store.ledger import Index, Ledger
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Iterations, Reason
+from deblur.window import restore_window
 
 Codes = NDArray[Any]
 
@@ -67,6 +68,10 @@ class Context:
     def link(self, t: int, other: int) -> bool:
         """Whether frames t and t ± 1 exist and show the same scene."""
         return min(t, other) >= 0 and max(t, other) < len(self.infos) and bool(self.linked[min(t, other)])
+
+    def coarse(self, name: str, pair: int) -> Float:
+        """The survey's motion between frames `pair` and `pair` + 1, "forward" or "backward"."""
+        return np.asarray(self.sequence.survey_part(name, pair, pair + 1)[0])
 
 
 def run_unit(task: Task) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def _require_code(run: RunStore) -> None:
     p = Parameters.load(run.parameters)
     planned = (*p.motion_version, p.restore_version)
     method = motion.METHODS[p.motion_method]
-    here = (survey.NUMERICS_VERSION, method.NUMERICS_VERSION, sequence.NUMERICS_VERSION)
+    here = (survey.NUMERICS_VERSION, method.NUMERICS_VERSION, window.NUMERICS_VERSION)
     if planned != here:
         raise NumericsError(
             f"{socket.gethostname()} has version {here} of the numerics (survey, motion, restoration) and run {run.id} "
@@ -203,7 +208,7 @@ def _motion(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, Any
             if not context.link(t, other):
                 continue
             pair = min(t, other)
-            coarse = context.sequence.survey_part(name, pair, pair + 1)[0]
+            coarse = context.coarse(name, pair)
             for tile in tiles:
                 view = tile.read.within(region)
                 found = refine(
@@ -258,8 +263,9 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
     told = []
     for t in range(unit.t0, unit.t1):
         steps = []
+        turned = turning_at(t, context.linked, context.coarse, reduction=p.reduction)
         for tile in tiles:
-            restored = _restore_tile(context, t, tile, region, codes, fields)
+            restored = _restore_tile(context, t, tile, region, codes, fields, turned)
             at = (t - unit.t0, *tile.core.within(unit.box))
             view = tile.core.within(region)
             share = np.rint(restored.weight[tile.inner] * 255).astype(np.uint8)
@@ -285,7 +291,13 @@ def _write_pyramid(run: RunStore, unit: Unit, image: Codes) -> dict[str, str]:
 
 
 def _restore_tile(
-    context: Context, t: int, tile: Window, region: Box, codes: _Frames, fields: dict[str, _Frames]
+    context: Context,
+    t: int,
+    tile: Window,
+    region: Box,
+    codes: _Frames,
+    fields: dict[str, _Frames],
+    turned: Float | None,
 ) -> Any:
     p = context.parameters
     view = tile.read.within(region)
@@ -297,12 +309,12 @@ def _restore_tile(
         return dequantise(fields[name](at)[:, *view])
 
     beside = []
-    shake = context.shake[t]
+    shake, turn = context.shake[t], spread(turned, tile.read, reduction=p.reduction)
     for there, back, other, sign in (("forward", "backward", t + 1, 1), ("backward", "forward", t - 1, -1)):
         if context.link(t, other):
             scale = sign * p.exposure.scale(context.infos[t], context.infos[other])
             to, fro = motion(there, t), motion(back, other)
-            beside.append(neighbour(light(other), to, fro, scale, shake, context.shake[other]))
+            beside.append(neighbour(light(other), to, fro, scale, shake, context.shake[other], turn))
     return restore_window(
         light(t),
         tuple(beside),

@@ -78,7 +78,7 @@ def test_the_path_is_the_one_that_the_unit_restored_with(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same call as in the pipeline, watched there."""
-    from deblur import sequence as maths
+    from deblur import window as maths
     from deblur.deconv.model import AlongPath
     from deblur.plan import Unit
     from deblur.tiling import Box

@@ -136,7 +136,7 @@ def test_a_run_of_other_numerics_is_not_repaired(place: Path, monkeypatch: pytes
     flip(run.path / "0/c/0/0/0/0")
     archive = Archive.open(place)
     damages = list(integrity.find_damage(archive))
-    monkeypatch.setattr("deblur.sequence.NUMERICS_VERSION", 99)
+    monkeypatch.setattr("deblur.window.NUMERICS_VERSION", 99)
     (left,) = integrity.repair(archive, damages)
     assert "earlier version of the numerics: reprocess" in str(left)
     monkeypatch.undo()

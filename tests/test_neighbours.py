@@ -6,9 +6,9 @@ import numpy as np
 
 from deblur.deconv.model import AlongPath
 from deblur.deconv.variational import Variational
-from deblur.neighbours import SHARE, Neighbour, look, neighbour
+from deblur.neighbours import SHARE, Neighbour, look, neighbour, trust_in, turning_at
 from deblur.paths import blur
-from deblur.sequence import RestoreSettings, restore_window
+from deblur.window import RestoreSettings, restore_window
 
 SHAPE = (96, 128)
 NOISE = 0.02
@@ -63,3 +63,33 @@ def test_a_neighbour_takes_its_side_of_the_shake() -> None:
     previous = neighbour(frame, still, still, -0.5, mine, mine + 10)
     assert (following.lack, following.its_lack, following.its_bend) == ((1, 2), (13, 14), (15, 16))
     assert (previous.lack, previous.its_lack, previous.its_bend) == ((3, 4), (11, 12), (15, 16))
+
+
+def turning(speeds: list[float], *, of_all: float = 0.0) -> np.ndarray | None:
+    """What turns in the left third of the last frame, when things there moved at these speeds, and all by `of_all` more."""
+    fields = np.stack([along(0) for _ in speeds])
+    for k, speed in enumerate(speeds):
+        fields[k, 1, :, : SHAPE[1] // 3] = -speed
+        fields[k, 1] -= of_all * k
+    linked = np.array([True] * len(speeds) + [False])
+    return turning_at(len(speeds), linked, lambda _, pair: fields[pair], reduction=1)
+
+
+def test_only_a_turn_at_an_end_puts_a_path_in_doubt() -> None:
+    assert turning([5]) is None  # nothing before to compare with
+    between = np.array([True, True, False])
+    assert turning_at(1, between, lambda *_: along(5), reduction=1) is None
+    inner = slice(12, SHAPE[1] // 3 - 12)
+    for speeds, changed in (([5, 5], 0), ([5, 1], 4), ([5, -5], 10)):
+        for of_all in (0, 3):  # the view as a whole may change its speed: the survey knows about that
+            assert np.allclose(turning(speeds, of_all=of_all)[:, inner], changed, atol=1e-4)
+
+
+def test_doubt_grows_with_the_turn_and_spares_what_moves_on() -> None:
+    motion, back = along(10), along(-10)
+    sure = trust_in(motion, back, 0.8, None)
+    trusts = [trust_in(motion, back, 0.8, np.full(SHAPE, turned, np.float32)) for turned in (0, 3, 8, 20)]
+    assert np.array_equal(trusts[0], sure)
+    assert np.array_equal(trusts[1], sure)
+    assert (trusts[2] < 0.2 * np.maximum(sure, 1e-6)).mean() > 0.8
+    assert (trusts[3] <= trusts[2]).all()

@@ -13,8 +13,9 @@ from deblur.deconv import ALONG_PATHS
 from deblur.errors import ArrayError, ConfigError
 from deblur.neighbours import Neighbour
 from deblur.paths import blur
-from deblur.sequence import RestoredWindow, RestoreSettings, restore, restore_halo, restore_window
+from deblur.sequence import restore
 from deblur.types import Reason
+from deblur.window import RestoredWindow, RestoreSettings, restore_halo, restore_window
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data" / "gopro240"
 

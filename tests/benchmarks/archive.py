@@ -28,9 +28,9 @@ from deblur import job as work
 from deblur import night, unit
 from deblur.catalog import Catalog, SequenceRow, _connection, _create, _flush
 from deblur.config import parse_job
-from deblur.sequence import RestoredWindow
 from deblur.store import Archive, Ledger, arrays
 from deblur.types import Iterations
+from deblur.window import RestoredWindow
 from tests.conftest import pan
 
 WHERE = "camera = 'north' and time >= 2026-01-01 and quality < 0.1"

@@ -27,13 +27,14 @@ import numpy as np
 from PIL import Image
 
 import deblur
-from deblur import quality, sequence
+from deblur import quality, window
 from deblur.deconv import METHODS
 from deblur.deconv.variational import Variational
 from deblur.light import Light, decode, luma, merge, resolve
 from deblur.neighbours import BEND, neighbour, vector
-from deblur.sequence import RestoreSettings, restore_window, stored_weight
+from deblur.sequence import stored_weight
 from deblur.survey import Survey, dequantise, quantise, refine, survey
+from deblur.window import RestoredWindow, RestoreSettings, restore_window
 
 STEP = 16  # sharp frames from one stack to the next
 CUT = 16  # px of border without a say
@@ -220,7 +221,7 @@ class Variant:
     settings: RestoreSettings = PRODUCT
     shake: tuple[float, float, float] = (1.0, 1.0, 1.0)
     motion: str = "fast"
-    joint: float = sequence.JOINT
+    joint: float = window.JOINT
     unsteady: float = 0.0
 
 
@@ -258,7 +259,7 @@ class Moved:
     backward: np.ndarray
     seconds: float
 
-    def window(self, t: int, variant: Variant) -> sequence.RestoredWindow:
+    def window(self, t: int, variant: Variant) -> RestoredWindow:
         shake = self.found.shake * np.array(variant.shake, np.float32)[:, None]
         beside = []
         for other, there, back, fraction in (
@@ -268,7 +269,7 @@ class Moved:
             if 0 <= other < len(self.stack) and self.found.linked[min(t, other)]:
                 frame = decode(self.stack[other], self.light)
                 beside.append(neighbour(frame, there[t], back[other], fraction, shake[t], shake[other]))
-        with mock.patch.object(sequence, "JOINT", variant.joint):
+        with mock.patch.object(window, "JOINT", variant.joint):
             return restore_window(
                 decode(self.stack[t], self.light),
                 tuple(beside),

@@ -15,7 +15,7 @@ import pytest
 
 import deblur.store.lease as leases
 from deblur import job as work
-from deblur import sequence as maths
+from deblur import window as maths
 from deblur.config import JobConfig, with_settings
 from deblur.errors import NumericsError
 from deblur.plan import units

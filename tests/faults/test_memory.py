@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from deblur import job as work
 from deblur.config import parse_job
-from deblur.sequence import JOINT
 from deblur.store import Archive
+from deblur.window import JOINT
 from tests.conftest import texture
 
 pytestmark = [
