@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -121,7 +122,7 @@ def _sides(
     sequence: SequenceStore,
     run: RunStore,
     p: Parameters,
-    infos: tuple[FrameInfo, ...],
+    infos: Sequence[FrameInfo],
     t: int,
     box: Box,
 ) -> list[_Side]:
@@ -160,7 +161,7 @@ def _path(sides: list[_Side], here: tuple[int, int], row_time: float) -> tuple[f
 
 
 def _pixel(
-    sequence: SequenceStore, run: RunStore, infos: tuple[FrameInfo, ...], t: int, at: tuple[int, int]
+    sequence: SequenceStore, run: RunStore, infos: Sequence[FrameInfo], t: int, at: tuple[int, int]
 ) -> Group:
     box = Box(at[0], at[0] + 1, at[1], at[1] + 1)
     reason = Reason(int(run.read("quality/reason", t, t + 1, box)[0, 0, 0]))
@@ -194,7 +195,7 @@ def _source(sequence: SequenceStore, t: int, at: tuple[int, int]) -> Group:
     return {key: value for key, value in known.items() if value is not None} | stored
 
 
-def _neighbour(infos: tuple[FrameInfo, ...], t: int, side: _Side, here: tuple[int, int]) -> Group:
+def _neighbour(infos: Sequence[FrameInfo], t: int, side: _Side, here: tuple[int, int]) -> Group:
     dy, dx = (round(float(side.motion[(k, *here)]), 3) for k in (0, 1))
     times = infos[t].time, infos[side.frame].time
     gap = {} if None in times else {"seconds apart": round(float(times[1]) - float(times[0]), 6)}  # type: ignore[arg-type]

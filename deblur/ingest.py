@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def ingest_source(path: str, source: Source, job: JobConfig, *, progress: Progre
 def _attempted(
     path: Place, source: Source, reader: Reader, job: JobConfig, progress: Progress
 ) -> list[Ingested]:
-    name = _name(source, reader)
+    name = _called(source.model_dump(), reader.header.name)
     try:
         if len(reader.frames) < 2:
             raise ReadError(
@@ -132,13 +133,13 @@ def _ingest(
         own = PartReader(reader, part) if chain else reader
         with _no_empty_folder(archive.sequence(sequence).path):
             kept, broken = _copied(archive, sequence, told, source, own, job, progress)
-        found.append(Ingested(sequence, len(kept.frames), broken, True))
+        found.append(Ingested(sequence, kept.summary["frames"], broken, True))
     return found
 
 
 def _known(store: SequenceStore) -> Ingested:
     broken = tuple(q.error for q in store.source.quarantined)
-    return Ingested(store.id, len(store.source.frames), broken)
+    return Ingested(store.id, store.source.summary["frames"], broken)
 
 
 def _continued(archive: Archive, base: str, number: int, part: Part) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _copied(
     header = reader.header
     block = job.tiling.source_frames(math.prod(header.shape) * np.dtype(header.dtype).itemsize)
     files = _paths(source, reader)
-    stamps = {path: _stamp(path) for path in files if isinstance(path, Path)}  # objects tell of it themselves
+    stamps = array("q", (hash(_stamp(path)) for path in files))
     with SourceStore.create(
         store.source.path,
         reader.header,
@@ -189,8 +190,8 @@ def _copied(
     ) as writer:
         copy = _Copy(reader, writer, allowed=int(job.limits.broken * count), block=block)
         copy.run(lambda done: progress(f"ingest {sequence}", done, count))
-        for path, stamp in stamps.items():
-            if _stamp(path) != stamp:
+        for path, stamp in zip(files, stamps, strict=True):
+            if hash(_stamp(path)) != stamp:
                 raise ReadError(f"{path} changed while it was read: run again when nobody writes to it")
         own = {
             "source": without_secrets(source.model_dump(mode="json")),
@@ -273,33 +274,55 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-def _name(source: Source, reader: Reader) -> str:
-    """What to call a sequence: the reader's name for it, with `id` for the file's part where one is given."""
-    file, slash, plane = reader.header.name.partition("/")  # planes of a stack: "file/z003"
-    return f"{source.id or file}{slash}{plane}"
-
-
 def _place(
     archive: Archive, name: str, source: Source, reader: Reader
 ) -> tuple[str, tuple[SequenceStore, ...], tuple[Part, ...], str]:
     """(the sequence that this source is, what the archive has of it, what is new, the sequence that it replaces).
 
-    A changed source is a new sequence, which replaces the one that was made of it before.
+    A changed source is a new sequence, which replaces the one that was made of it before. What another source has the
+    name of gets another id, a digest in it.
     """
     whole = Part(0, len(reader.frames))
     print_ = fingerprint(reader, _paths(source, reader))
-    version, latest = 1, ""
+    told = without_secrets(source.model_dump(mode="json"))
+    version, latest, others = 1, "", False
     while True:
         sequence = archive.id_of(name if version == 1 else f"{name}-{version}")
         store = archive.sequence(sequence)
-        if not store.source.exists:
+        if store.source.exists:
+            mine = _is_of(store, told, reader)
+            if mine and facts(store)["fingerprint"] == print_:
+                return sequence, (store,), (), ""
+            version, latest, others = version + 1, sequence if mine else latest, others or not mine
+        elif others and not latest:
+            name, version, others = f"{name}:", 1, False
+        else:
             break
-        if facts(store)["fingerprint"] == print_:
-            return sequence, (store,), (), ""
-        version, latest = version + 1, sequence
     if latest:
         chain = segments(archive, latest)
         parts = new_parts(chain, reader)
         if parts is not None:
             return latest, chain, parts, ""
     return sequence, (), (whole,), latest
+
+
+def _is_of(store: SequenceStore, told: Mapping[str, Any], reader: Reader) -> bool:
+    """Whether a sequence was made of this source, wherever the source lies by now.
+
+    Its name may be that of another one's version or segment, or what two watched places make of two paths.
+    """
+    before = facts(store)["source"]
+    names = {_called(before, store.source.header.name), _called(told, reader.header.name)}
+    return len(names) == 1 and len({_below(before), _below(told)} - {""}) < 2
+
+
+def _called(told: Mapping[str, Any], header_name: str) -> str:
+    file, slash, plane = header_name.partition("/")  # planes of a stack: "file/z003"
+    return f"{told.get('id') or file}{slash}{plane}"
+
+
+def _below(told: Mapping[str, Any]) -> str:
+    """The path below a watched place of a source whose id is `PLACE-PATH`; empty for others."""
+    parts = (told.get("id") or "").split("-")
+    ends = ("-".join(parts[n:]) for n in range(1, len(parts)))
+    return next((end for end in ends if str(told["path"]).endswith(f"/{end}")), "")

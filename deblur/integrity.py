@@ -1,29 +1,32 @@
-"""Is an archive as it was written, and if not: make it so again, bit for bit."""
+"""An archive that is not as it was written is made so again, bit for bit."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
 import numpy as np
 
-from deblur import motion, survey, window
-from deblur.config import Source
+from deblur import motion, window
+from deblur import survey as surveys
+from deblur.config import Source, parse_job
 from deblur.crew import Connection
+from deblur.damage import ORIGINAL, STATE, SURVEY, run_problems, source_problems
+from deblur.damage import Damage as Damage
+from deblur.damage import find_damage as find_damage
 from deblur.errors import DeblurError, NumericsError, StoreError
-from deblur.evidence import SUMS, copy_problems, kept_runs, mend, renew_sums
+from deblur.evidence import SUMS, Kept, kept_runs, mend, renew_sums
 from deblur.execute import run_tasks
 from deblur.ingest import Progress
 from deblur.io import open_source
 from deblur.job import silent
-from deblur.place import place
+from deblur.overview import ensure_survey
 from deblur.plan import STAGES, Parameters, Unit
-from deblur.provenance import CRATE, numerics_class
-from deblur.segments import frame_names
+from deblur.provenance import numerics_class, survey_of
+from deblur.segments import facts, frame_names
 from deblur.store import (
     Archive,
     Problem,
@@ -32,122 +35,18 @@ from deblur.store import (
     SequenceStore,
     sha256_file,
     verify_run,
-    verify_source,
 )
-from deblur.store.archive import REPAIR
+from deblur.store.archive import PUBLICATION, PUBLICATION_COPY, REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import copy_file, read_json, remove_tree
+from deblur.store.durable import copy_file, move_tree, remove_tree
 from deblur.store.shards import Grid, Index, index_of, key_of
-from deblur.store.source import PIXELS, pixel_digest
+from deblur.store.source import DOCUMENTS, PIXELS, pixel_digest
 from deblur.store.table import ShardTable
 from deblur.tiling import Box
 from deblur.types import Isolation, ReadLimits
 from deblur.unit import Task
 
 LITTLE = Sample(1e-9)  # metadata is looked at in any case
-ORIGINAL = "original"  # stands for a run's id where the damage is outside of the archive
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """One thing that is wrong. `run`: empty for the source."""
-
-    sequence: str
-    run: str
-    problem: Problem
-
-    def __str__(self) -> str:
-        return f"{self.sequence} {self.run or 'source'}: {self.problem}"
-
-
-def find_damage(
-    archive: Archive,
-    sequences: Iterable[str] = (),
-    *,
-    sample: Sample | None = None,
-    originals: bool = False,
-    progress: Progress = silent,
-) -> Iterator[Damage]:
-    """Everything that is wrong with sources and runs; `originals`: also with the files that were ingested.
-
-    Raises StoreError for a sequence that there isn't.
-    """
-    there = (*archive.sequences(), *archive.headless())
-    chosen = tuple(sequences) or there
-    unknown = sorted(set(chosen) - set(there))
-    if unknown:
-        raise archive.unknown(unknown[0])
-    for done, sequence_id in enumerate(chosen, 1):
-        store = archive.sequence(sequence_id)
-        picked = sample or Sample()
-        found = [Damage(sequence_id, "", p) for p in verify_source(store.source, sample=picked)]
-        if originals and not found:
-            found += [Damage(sequence_id, ORIGINAL, p) for p in _originals(store, picked)]
-        for run_id in sorted({*store.runs(), *kept_runs(store)}):
-            run = RunStore(store.run_path(run_id))
-            found += [Damage(sequence_id, run_id, p) for p in _run_problems(store, run, picked)]
-        found += [Damage(sequence_id, "", p) for p in _state(store)]
-        yield from found
-        progress("verify", done, len(chosen))
-
-
-def _state(store: SequenceStore) -> Iterator[Problem]:
-    """Whether survey and publication, which no run holds, are there and whole."""
-    sealed = [run_id for run_id in store.runs() if RunStore(store.run_path(run_id)).sealed]
-    try:
-        if store.runs() or store.survey_path.exists():
-            store.check_survey()
-        current = store.current()
-    except StoreError as error:
-        yield Problem("metadata", "", str(error))
-        return
-    if (
-        current is not None and current not in sealed and current not in kept_runs(store)
-    ):  # else its copy tells
-        yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
-    # a run that is sealed and has no copy yet is about to be published
-    if set(sealed) & set(kept_runs(store)) and not store.publication()[0]:
-        yield Problem("metadata", "", f"{store.path / 'current.json'} is missing: restore it from a copy")
-
-
-def _run_problems(store: SequenceStore, run: RunStore, sample: Sample) -> Iterator[Problem]:
-    """What is wrong with a run's records, then with the rest of it; each file is named once."""
-    records = list(copy_problems(store, run))
-    yield from records
-    told = {problem.shard for problem in records}
-    try:
-        rest = [*verify_run(run, sample=sample), *_provenance(store, run)]
-    except StoreError as error:  # a ledger that is damaged and has no copy
-        rest = [Problem("metadata", "", str(error))]
-    yield from (problem for problem in rest if problem.shard not in told)
-
-
-def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
-    """Whether a run's record is of the source that lies beside it."""
-    if not (run.path / CRATE).is_file():
-        return
-    try:
-        graph = read_json(run.path / CRATE, what="run record")["@graph"]
-        told = next(entity["sha256"] for entity in graph if entity["@id"] == "#source")
-    except (StoreError, KeyError, StopIteration, TypeError):
-        yield Problem("metadata", CRATE, f"the record {CRATE} of run {run.id} is damaged")
-        return
-    try:
-        digest = store.source.digest
-    except StoreError:
-        return  # said of the source already
-    if told != digest:
-        yield Problem("metadata", "", f"run {run.id} was made from another source than the one beside it")
-
-
-def _originals(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
-    """Files that were ingested and are still there, but not as they were; those that are gone are no damage."""
-    root = place(str(store.source.header.metadata.get("deblur", {}).get("source", {}).get("path", "")))
-    recorded = {frame.name: frame.file for frame in store.source.frames if frame.file is not None}
-    for name in sorted(filter(sample.of(recorded), recorded)):
-        path = next((p for p in (root / name, root.parent / name) if p.is_file()), None)
-        if path is not None and sha256_file(path) != recorded[name]:
-            yield Problem("changed", "", f"{path} is not what was ingested: its bytes have another sha256")
 
 
 def repair(
@@ -174,6 +73,7 @@ def repair(
                 store.sweep()
                 if run_id == "":
                     left += _repair_source(store, found, progress)
+                    left += _repair_state(archive, store, found, connection, progress)
                 elif run_id == ORIGINAL:
                     left += found
                 else:
@@ -181,6 +81,79 @@ def repair(
         except DeblurError as error:
             left += [_because(damage, str(error)) for damage in found]
     return left
+
+
+def _repair_state(
+    archive: Archive,
+    store: SequenceStore,
+    found: list[Damage],
+    connection: Connection | None,
+    progress: Progress,
+) -> list[Damage]:
+    """What is published from its copy, that copy from what is published; the survey by making it again."""
+    left = []
+    for damage in sorted(found, key=lambda damage: damage.problem.shard == SURVEY):
+        try:
+            if damage.problem.shard == PUBLICATION:
+                store.restore_publication()
+            elif damage.problem.shard == PUBLICATION_COPY:
+                store.keep_publication()
+            elif damage.problem.shard == SURVEY:
+                run = _surveyed_run(store)
+                _require_same_code(run)
+                remove_tree(store.survey_path)
+                _survey(archive, store, run, connection, progress)
+        except DeblurError as error:
+            left.append(_because(damage, str(error)))
+    return left
+
+
+def _surveyed_run(store: SequenceStore) -> RunStore:
+    """The run whose survey lies beside it: the published one, or whichever has a record."""
+    for run_id in filter(None, (store.current(), *kept_runs(store))):
+        run = RunStore(store.run_path(run_id))
+        mend(store, run)
+        if survey_of(run) is not None:
+            return RunStore(run.path)
+    raise StoreError("no run tells how it was made: remove that folder and run again")
+
+
+def _survey(
+    archive: Archive, store: SequenceStore, run: RunStore, connection: Connection | None, progress: Progress
+) -> None:
+    """Make the survey that a run was computed with, by the same code. Raises StoreError where it comes out otherwise."""
+    p = Parameters.load(run.parameters)
+    given = {"exposure_fraction": None if p.exposure.origin == "estimated" else p.exposure.fraction}
+    source = facts(store)["source"] | given | {"exposure_time": None, "transfer": p.light.transfer}
+    told = {"archive": str(archive.path), "sources": [source], "motion": {"method": p.motion_method}}
+    job = parse_job(told)
+    ensure_survey(job, job.sources[0], store, connection=connection or _alone, progress=progress)
+    if store.survey_digest() != survey_of(run):
+        raise StoreError(f"the survey of run {run.id}, made again, came out otherwise")
+
+
+def _alone(need: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@contextmanager
+def _its_survey(
+    archive: Archive, store: SequenceStore, run: RunStore, connection: Connection | None, progress: Progress
+) -> Iterator[None]:
+    """Within the block the survey is that of the run; then the one of a later run, say, is back."""
+    wanted = survey_of(run)
+    if wanted is None or (store.has_survey() and store.survey_digest() == wanted):
+        yield
+        return
+    other = store.survey_path.with_name(f".{SURVEY}.{uuid.uuid4().hex[:8]}.repair")
+    if store.has_survey():
+        move_tree(store.survey_path, other)
+    try:
+        _survey(archive, store, run, connection, progress)
+        yield
+    finally:
+        if other.exists():
+            move_tree(other, store.survey_path)
 
 
 def _because(damage: Damage, reason: str) -> Damage:
@@ -199,7 +172,7 @@ def _repair_run(
     run_id = found[0].run
     if any(damage.problem.kind == "metadata" for damage in found):
         _mend_metadata(store, RunStore(store.run_path(run_id)), found)
-        again = _run_problems(store, RunStore(store.run_path(run_id)), Sample())
+        again = run_problems(store, RunStore(store.run_path(run_id)), Sample())
         found = [Damage(store.id, run_id, problem) for problem in again]
     left = [damage for damage in found if damage.problem.unit is None]
     wanted = [damage for damage in found if damage.problem.unit is not None]
@@ -210,9 +183,7 @@ def _repair_run(
 
 def _mend_metadata(store: SequenceStore, run: RunStore, found: list[Damage]) -> None:
     """From the copy kept beside the run; a zarr.json of an array or a group also from what the run says of itself."""
-    if any(damage.problem.shard == SUMS for damage in found):
-        renew_sums(store, run)
-    mend(store, run)
+    _mend_records(store, run, found)
     run = RunStore(run.path)
     wrong = [p.shard for p in verify_run(run, sample=LITTLE) if p.kind == "metadata"]
     layout = [key for key in wrong if key.endswith("/zarr.json")]
@@ -221,6 +192,12 @@ def _mend_metadata(store: SequenceStore, run: RunStore, found: list[Damage]) -> 
     with _aside(store, run) as aside:
         for key in layout:
             copy_file(aside.path / key, run.path / key, sha256_file(aside.path / key))
+
+
+def _mend_records(store: SequenceStore, kept: Kept, found: list[Damage]) -> None:
+    if any(damage.problem.shard == SUMS for damage in found):
+        renew_sums(store, kept)
+    mend(store, kept)
 
 
 @contextmanager
@@ -248,7 +225,9 @@ def _repair_shards(
     left = [damage for damage in found if damage.problem.unit not in records]
     damaged = {damage.problem.shard: damage for damage in found if damage.problem.unit in records}
     digests = run.table()
-    with _aside(store, run) as aside:
+    computing = any(told["stage"] in STAGES for told in records.values())
+    survey = _its_survey(archive, store, run, connection, progress) if computing else nullcontext()
+    with _aside(store, run) as aside, survey:
         for stage in (*STAGES, "pyramid"):
             keys = sorted({str(d.problem.unit) for d in damaged.values()})
             mine = [records[key] for key in keys if records[key]["stage"] == stage]
@@ -331,16 +310,24 @@ def _require_same_code(run: RunStore) -> None:
             f"run {run.id} is of another numerics class ({other}): repair it on such a machine"
         )
     p = Parameters.load(run.parameters)
-    now = (survey.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
+    now = (surveys.NUMERICS_VERSION, motion.METHODS[p.motion_method].NUMERICS_VERSION)
     if (tuple(p.motion_version), p.restore_version) != (now, window.NUMERICS_VERSION):
         raise StoreError(f"run {run.id} was made by an earlier version of the numerics: reprocess it instead")
 
 
 def _repair_source(store: SequenceStore, found: list[Damage], progress: Progress) -> list[Damage]:
-    """Source shards again from the originals, frame by frame checked against the digests of their pixels."""
+    """Records from their copy, then source shards again from the originals, frame by frame checked against the digests of
+    their pixels."""
+    if any(d.problem.shard in (*DOCUMENTS, SUMS) for d in found):
+        _mend_records(store, store.source, found)
+        store = SequenceStore(store.path)
+        found = [Damage(store.id, "", problem) for problem in source_problems(store, Sample())]
+    found = [d for d in found if d.problem.shard not in STATE]
+    shards = {d.problem.shard: d for d in found if "/c/" in d.problem.shard}
+    left = [d for d in found if "/c/" not in d.problem.shard]
+    if not shards:
+        return left
     source = store.source
-    shards = {d.problem.shard: d for d in found if d.problem.shard}
-    left = [d for d in found if not d.problem.shard]
     digests = source.shard_digests(0, source.shape[0])
     steps = source.shard_frames
     blocks = sorted({index_of(key)[1][0] * steps for key in shards})

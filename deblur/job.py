@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deblur.clusters import fitting_workers
 from deblur.config import JobConfig, Source
 from deblur.crew import Connection, Crew
-from deblur.errors import DeblurError
+from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
 from deblur.ingest import silent as silent
@@ -236,6 +236,8 @@ def _computed(
     failures: list[Failure] = []
     try:
         with store.lease().held():
+            if store.survey_digest() != planned.survey:
+                raise StoreError(f"{planned.sequence} was surveyed with other settings meanwhile: run again")
             run = store.create_run(planned.run, run_spec(planned, store, job))
             store.sweep()
             run.sweep()

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deblur.config import Publication
 from deblur.store import RunStore
 from deblur.types import Reason
@@ -65,17 +68,23 @@ def _add(frame: dict[str, Any], part: Mapping[str, Any]) -> None:
 
 def summarise(run: RunStore) -> Summary:
     """The summary of a run, from its ledger."""
-    frames = frame_records(run).values()
     units, ended = 0, 0.0
+    pixels, harmless, weight = np.zeros((3, run.spec.shape[0]))  # no record a frame: there may be many
     for record in run.ledger().latest():
         units += record.get("stage") != "pyramid"
         ended = max(ended, float(record.get("at", 0)))
+        for part in record.get("quality", ()):
+            t, size = part["frame"], sum(part["reasons"].values())
+            pixels[t] += size
+            harmless[t] += sum(part["reasons"].get(name, 0) for name in HARMLESS)
+            weight[t] += size * part["weight"]
+    seen = pixels > 0
     return Summary(
         units=units,
         shards=len(run.table()),
         expected=run.expected_shards(),
-        quality=_mean(frame["quality"] for frame in frames),
-        weight=_mean(frame["weight"] for frame in frames),
+        quality=_mean(harmless[seen] / pixels[seen]),
+        weight=_mean(weight[seen] / pixels[seen]),
         ended=ended,
     )
 
@@ -91,6 +100,5 @@ def waits(new: Summary, before: Summary | None, rules: Publication) -> str:
     return ""
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return round(sum(known) / len(known), 6) if known else 0.0
+def _mean(values: NDArray[np.float64]) -> float:
+    return round(float(values.mean()), 6) if len(values) else 0.0

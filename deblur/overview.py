@@ -246,7 +246,10 @@ def _conclude(draft: Draft, count: int, fraction: float, told: dict[str, Any], s
             sums[name].update(np.ascontiguousarray(values).data)
     attrs = told | {"longest": longest, "shaken": shaken}
     arrays = {name: [*KEPT[name], count, total.hexdigest()] for name, total in sums.items()}
-    draft.finish(store.survey_path, attrs, digest_of({"arrays": arrays, "attrs": attrs}))
+    with (
+        store.lease().held() if store.has_survey() else nullcontext()
+    ):  # somebody may be computing from that one
+        draft.finish(store.survey_path, attrs, digest_of({"arrays": arrays, "attrs": attrs}))
 
 
 def _rows(facts: NDArray[Any], t0: int, t1: int, fraction: float) -> dict[str, NDArray[Any]]:

@@ -5,10 +5,12 @@ Nothing is computed here, and everything that can be refused is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deblur import motion, survey, window
 from deblur.config import JobConfig, Source
@@ -23,7 +25,7 @@ from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
 from deblur.store.durable import digest_of
 from deblur.tiling import Box, Layout, blocks, boxes, round_up
-from deblur.types import Estimate, FrameInfo
+from deblur.types import Estimate, FrameInfo, Lazy
 from deblur.window import RestoreSettings, restore_halo
 
 
@@ -126,6 +128,7 @@ class Plan:
     layout: Layout
     parameters: Parameters
     cost: Cost
+    survey: str  #: its digest
 
 
 def source_exposure(
@@ -146,9 +149,9 @@ def source_exposure(
         return Exposure(_fraction(source.exposure_time * rate, store.header.name), interval, "given")
     if store.header.exposure_fraction is not None:
         return Exposure(store.header.exposure_fraction, interval, "metadata")
-    times = sorted(info.exposure_time for info in infos if info.exposure_time is not None)
-    if times and rate:
-        median = times[len(times) // 2]
+    times = np.sort(_known(info.exposure_time for info in infos))
+    if len(times) and rate:
+        median = float(times[len(times) // 2])
         return Exposure(
             _fraction(median * rate, store.header.name), interval, "metadata", interval is not None
         )
@@ -165,18 +168,27 @@ def _fraction(value: float, name: str) -> float:
     return min(value, 1.0)
 
 
-def nominal_interval(infos: tuple[FrameInfo, ...]) -> float | None:
+def nominal_interval(infos: Sequence[FrameInfo]) -> float | None:
     """Median seconds between neighbouring frames; None where any frame has no time."""
-    times = [info.time for info in infos if info.time is not None]
+    times = _known(info.time for info in infos)
     if len(times) < max(2, len(infos)):
         return None
-    gaps = sorted(b - a for a, b in pairwise(times))
-    return gaps[len(gaps) // 2] or None
+    gaps = np.sort(np.diff(times))
+    return float(gaps[len(gaps) // 2]) or None
 
 
-def frame_infos(store: SourceStore | Reader) -> tuple[FrameInfo, ...]:
-    """The frames of a source as its reader described them."""
-    return tuple(FrameInfo(f.name, f.time, f.exposure_time) for f in store.frames)
+def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
+    return np.fromiter((value for value in values if value is not None), np.float64)
+
+
+def frame_infos(store: SourceStore | Reader) -> Sequence[FrameInfo]:
+    """The frames of a source as its reader described them, made one by one."""
+
+    def info(t: int) -> FrameInfo:
+        frame = store.frames[t]
+        return FrameInfo(frame.name, frame.time, frame.exposure_time)
+
+    return Lazy(len(store.frames), info)
 
 
 def source_light(source: Source, store: SourceStore) -> Light:
@@ -229,15 +241,16 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
         outputs=job.outputs,
         readout=source.readout,
     )
+    made = store.survey_digest()
     identity = [
         pixels.digest,
-        store.survey_digest(),
+        made,
         parameters.dump(),
         asdict(layout),
         numerics_class(),
     ]
     run = "run-" + digest_of(identity)[:12]
-    return Plan(store.id, run, shape, pixels.header.dtype, layout, parameters, cost)
+    return Plan(store.id, run, shape, pixels.header.dtype, layout, parameters, cost, made)
 
 
 def _earlier(store: SequenceStore) -> Layout | None:
@@ -284,14 +297,15 @@ def units(
     reach = sum(plan.parameters.halo(s) for s in STAGES[: STAGES.index(stage) + 1])
     kind = numerics_class()
     told = [store.survey_part(f"{s}_digest", 0, count) for s in STAGES[: STAGES.index(stage) + 1]]
-    frames = [asdict(info) for info in frame_infos(store.source)]
+    infos = frame_infos(store.source)
     for t0, t1 in blocks(count, plan.layout.frames):
         if starts is not None and t0 not in starts:
             continue
         first, last = max(0, t0 - spread), min(count, t1 + spread)
+        frames = [asdict(info) for info in infos[first:last]]
         for box in boxes(height, width, plan.layout.unit):
             inputs = store.source.shard_digests(first, last, box.grown(reach, height, width))
-            facts = [inputs, [part[first:last].tobytes().hex() for part in told], frames[first:last]]
+            facts = [inputs, [part[first:last].tobytes().hex() for part in told], frames]
             key = digest_of([stage, t0, t1, asdict(box), facts, chain, kind])
             yield Unit(stage, t0, t1, box, key)
 

@@ -25,7 +25,7 @@ import numpy as np
 from deblur.errors import StoreError
 from deblur.place import Place
 from deblur.redact import without_secrets
-from deblur.store.durable import canonical, digest_of, sha256_file, write_json
+from deblur.store.durable import canonical, digest_of, read_json, sha256_file, write_json
 from deblur.store.run import RunStore
 from deblur.store.source import SourceStore
 
@@ -243,6 +243,15 @@ def _files(crate: Any, folder: Place) -> Iterator[Any]:
 
 def _parameters(crate: Any, resolved: Mapping[str, Any]) -> list[Any]:
     return [_value(crate, f"#parameter-{key}", key, value) for key, value in flattened(resolved)]
+
+
+def survey_of(run: RunStore) -> str | None:
+    """The digest of the survey that a run was computed with, where its record tells."""
+    if not has_record(run):
+        return None
+    graph = read_json(run.path / CRATE, what="run record").get("@graph", ())
+    found = [entity.get("sha256") for entity in graph if entity.get("@id") == "#survey"]
+    return str(found[0]) if found else None
 
 
 def _survey(crate: Any, digest: str | None) -> list[Any]:

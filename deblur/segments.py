@@ -17,7 +17,7 @@ from deblur.io import Reader
 from deblur.io.objects import version
 from deblur.place import Place
 from deblur.store import Archive, SequenceStore
-from deblur.store.durable import digest_of
+from deblur.store.durable import digest_of_all
 from deblur.store.source import pixel_digest
 from deblur.types import FrameInfo, SequenceHeader
 
@@ -58,8 +58,7 @@ class PartReader(Reader):
 
 def fingerprint(reader: Reader, files: Sequence[Place]) -> str:
     """Tells changed files from unchanged ones without decoding: their names, sizes, times of change or ETags."""
-    stats = [(path.name, *version(path)) for path in files]
-    return digest_of([reader.header.name, stats])
+    return digest_of_all(((path.name, *version(path)) for path in files), after=reader.header.name)
 
 
 def facts(store: SequenceStore) -> dict[str, Any]:
@@ -78,7 +77,11 @@ def segments(archive: Archive, base: str) -> tuple[SequenceStore, ...]:
 
 def segment_id(archive: Archive, base: str, number: int) -> str:
     """The id of a sequence's segment; the sequence itself is number 1."""
-    return archive.id_of(f"{base}.s{number}")
+    found = archive.id_of(f"{base}.s{number}")
+    store = archive.sequence(found)
+    if store.source.exists and facts(store).get("first") != base:  # another source is called so
+        return archive.id_of(f"{base}.s{number}:")
+    return found
 
 
 def own_frames(store: SequenceStore) -> range:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,28 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
+T = TypeVar("T")
+
+
+class Lazy(Sequence[T]):
+    """Items that are made when they are asked for: a hundred thousand files must not be as many objects."""
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Lazy[T]:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(self._count))
+            return Lazy(len(chosen), lambda place: self._make(chosen[place]))
+        return self._make(range(self._count)[index])
 
 
 class Reason(IntEnum):

@@ -11,7 +11,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -59,7 +59,7 @@ class Context:
     sequence: SequenceStore
     run: RunStore
     parameters: Parameters
-    infos: tuple[FrameInfo, ...]
+    infos: Sequence[FrameInfo]
     linked: NDArray[np.bool_]
     noise: Float
     shake: Float

@@ -13,7 +13,8 @@ from deblur.config import JobConfig, Source, Watch
 from deblur.errors import ReadError, StoreError
 from deblur.io.objects import matching, objects_of, version
 from deblur.place import ObjectPlace, Place, place
-from deblur.store.durable import digest_of
+from deblur.store.durable import digest_of_all
+from deblur.types import Lazy
 
 OWN = ("path", "id", "pattern", "quiet", "within")  # what a place does not hand on to its sequences
 log = logging.getLogger("deblur.watch")
@@ -77,9 +78,9 @@ def _source(watch: Watch, path: str, folder: str, name: str) -> Source:
 
 
 def _arrival(source: Source, files: Sequence[Place], *, quiet: float = 0.0) -> Arrival:
-    facts = [(str(file), *version(file)) for file in files]
+    stamp = digest_of_all((str(file), *version(file)) for file in files) if files else ""
     newest = max((file.stat().st_mtime for file in files), default=0.0)
-    return Arrival(source, digest_of(facts) if facts else "", newest, quiet)
+    return Arrival(source, stamp, newest, quiet)
 
 
 def _files(path: str) -> Sequence[Place]:
@@ -92,8 +93,9 @@ def _files(path: str) -> Sequence[Place]:
             return []  # its ingest says why
     path = str(there)
     if os.path.isdir(path):
-        found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-        return [Path(file) for file in sorted(found)]
+        start = len(os.path.join(path, ""))
+        below = sorted(os.path.join(at, name)[start:] for at, _, names in os.walk(path) for name in names)
+        return Lazy(len(below), lambda place: there / below[place])
     if os.path.exists(path):
         return [there]
     return [Path(file) for file in sorted(glob.glob(path)) if os.path.isfile(file)]

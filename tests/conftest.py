@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 if "PREFECT_HOME" in os.environ and (process := os.environ.get("PYTEST_XDIST_WORKER")):
     os.environ["PREFECT_HOME"] += f"/{process}"  # an embedded server has its database to itself
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # in the background of a script; processes that tests begin inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("deblur", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("deblur")

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from deblur import integrity
-from deblur.config import Cluster
+from deblur import job as work
+from deblur.config import Cluster, load_job, with_settings
+from deblur.evidence import keep_copy
+from deblur.provenance import survey_of
 from deblur.store import Archive, RunStore, SequenceStore, find_run
 from tests.small import Command
 from tests.test_integrity import bytes_of, flip
@@ -140,3 +143,68 @@ def test_a_repair_on_a_cluster_has_the_same_bits(place: Path) -> None:
     with Crew(job) as crew:
         assert integrity.repair(archive, list(integrity.find_damage(archive)), connection=crew.share) == []
     assert bytes_of(place) == before
+
+
+RECORDS = (
+    *("current.json", "survey/zarr.json", "survey/forward/c/0/0/0/0", "survey"),
+    *(f"source.ome.zarr/{name}" for name in ("zarr.json", "0/zarr.json", "frames.jsonl", "shards.sha256")),
+    "evidence/source/frames.jsonl",
+)
+LISTS_OF_COPIES = (
+    "current.copy.json",
+    "evidence/source/sums.json",
+)  # without them there is no copy to be damaged
+
+
+@pytest.mark.parametrize(("how", "names"), [("flip", RECORDS + LISTS_OF_COPIES), ("delete", RECORDS)])
+def test_what_no_run_holds_comes_back(place: Path, how: str, names: tuple[str, ...]) -> None:
+    """Survey, publication with its history, what the source says of itself: each alone, and then all that can at once."""
+    archive, sequence, run = opened(place)
+    before = bytes_of(place)
+
+    def hurt(name: str) -> None:
+        path = sequence.path / name
+        shutil.rmtree(path) if path.is_dir() else damage(path, how)
+
+    for name in names:
+        hurt(name)
+        assert repaired(archive) == [], name
+        assert bytes_of(place) == before, name
+    for name in ("current.json", "survey", "source.ome.zarr/frames.jsonl", "source.ome.zarr/zarr.json"):
+        hurt(name)
+    for path in kinds(run).values():
+        damage(path, how)
+    assert repaired(archive) == []
+    assert bytes_of(place) == before
+
+
+def test_a_run_is_repaired_after_the_survey_was_made_otherwise(finished: Path, place: Path) -> None:
+    """Its survey is made again meanwhile; the later run's is back afterwards."""
+    archive, sequence, run = opened(place)
+    first = bytes_of(run.path)
+    job = load_job(finished / "job.toml").model_copy(update={"archive": str(place)})
+    (outcome,) = work.run(with_settings(job, {"motion.method": "accurate"}))
+    assert outcome.published
+    assert sequence.survey_digest() != survey_of(run)
+    before = bytes_of(place)
+    for path in sorted(run.path.rglob("c/*/*")):
+        shutil.rmtree(path)
+    assert repaired(archive) == []
+    assert bytes_of(run.path) == first
+    assert bytes_of(place) == before
+
+
+def test_a_publication_without_a_copy_says_so(place: Path) -> None:
+    archive, sequence, _ = opened(place)
+    (sequence.path / "current.copy.json").unlink()  # as earlier versions left it
+    flip(sequence.path / "current.json")
+    (left,) = repaired(archive)
+    assert "current.json" in left
+
+
+def test_what_is_damaged_already_is_not_kept(place: Path) -> None:
+    _, sequence, run = opened(place)
+    shutil.rmtree(sequence.path / "evidence" / "source")
+    flip(sequence.path / "source.ome.zarr" / "frames.jsonl")
+    keep_copy(sequence, run)
+    assert not (sequence.path / "evidence" / "source").exists()

@@ -100,6 +100,7 @@ def test_a_damaged_source_comes_back_from_its_originals(place: Path, deblur: Com
 
 def test_what_can_not_be_repaired_says_why(place: Path, tmp_path: Path, deblur: Command) -> None:
     source = place / "sequences" / "frames" / "source.ome.zarr"
+    shutil.rmtree(place / "sequences" / "frames" / "evidence" / "source")
     group = json.loads((source / "zarr.json").read_text())
     told = group["attributes"]["deblur"]["header"]["metadata"]["deblur"]["source"]
     told["path"] = str(tmp_path / "gone")

@@ -81,7 +81,7 @@ def test_the_stored_source_is_that_of_the_files(
         assert (item.error, item.broken, item.frames) == (None, (), 4)
         source = Archive.open(tmp_path / name / "archive").sequence(item.id).source
         found.append(
-            (item.id, source.frames, source.shard_digests(0, 4), replace(source.header, metadata={}))
+            (item.id, list(source.frames), source.shard_digests(0, 4), replace(source.header, metadata={}))
         )
         assert source.header.metadata["deblur"]["source"]["path"] == path
         (again,) = work.ingest(job)

@@ -6,10 +6,12 @@ takes it from the original file. DICOM PS3.3, https://dicom.nema.org/medical/dic
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import BufferedReader, FileIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -99,8 +101,20 @@ def read_single_pixels(path: Path) -> NDArray[Any]:
 def header_of(path: Path) -> Any:
     """The data set of a DICOM file without its pixels. Raises ReadError for damage, ConfigError without pydicom."""
     pydicom = library("pydicom", what=str(path), extra="dicom")
-    with _telling(str(path)):
-        return pydicom.dcmread(path, stop_before_pixels=True)
+    with _telling(str(path)), _Whole(path) as file:
+        return pydicom.dcmread(file, stop_before_pixels=True)
+
+
+class _Whole(BufferedReader):
+    """A file of which no more is asked than there is: a length of 4 GiB in a broken one takes no memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @contextmanager
@@ -147,8 +161,8 @@ def _bits(data: Any, kind: np.dtype[Any]) -> int | None:
 
 def _decoded(path: Path, index: int) -> NDArray[Any]:
     pixels = library("pydicom.pixels", what=str(path), extra="dicom")
-    with _telling(f"{path}#{index}"):
-        image = np.asarray(pixels.pixel_array(path, index=index))
+    with _telling(f"{path}#{index}"), _Whole(path) as file:
+        image = np.asarray(pixels.pixel_array(file, index=index))
     return image[np.newaxis] if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
 

@@ -6,10 +6,12 @@ import glob
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ConfigError, ReadError
@@ -31,7 +33,7 @@ from deblur.io.reader import (
     stem,
 )
 from deblur.place import Place
-from deblur.types import FrameInfo, ReadLimits, SequenceHeader
+from deblur.types import FrameInfo, Lazy, ReadLimits, SequenceHeader
 
 SUFFIXES = {
     ".png": "PNG",
@@ -98,22 +100,32 @@ def root_of(path: str) -> Path:
     return _listing(path)[2]
 
 
-def _listing(path: str) -> tuple[list[Path], str, Path]:
+def _listing(path: str) -> tuple[Sequence[Path], str, Path]:
     """The picture files in natural order, the sequence's name, the folder that frame names start from."""
     if os.path.isdir(path):
         root = Path(path)
-        files = [file for file in pictures_of(root.iterdir()) if file.is_file()]
-        if not files:
+        with os.scandir(root) as entries:
+            names = [one.name for one in entries if _is_picture(one.name) and (root / one.name).is_file()]
+        if not names:
             raise ReadError(f"{path} {NONE_THERE}")
-        return files, root.resolve().name or "images", root
+        return _in_order(root, names), root.resolve().name or "images", root
     if is_glob(path):
-        found = pictures_of(Path(entry) for entry in glob.iglob(path, recursive=True))
-        files = [file for file in found if file.is_file()]
-        if not files:
+        found = (
+            Path(entry) for entry in glob.iglob(path, recursive=True) if _is_picture(os.path.basename(entry))
+        )
+        names = [file.as_posix() for file in found if file.is_file()]
+        if not names:
             raise ReadError(f"{path} matches no PNG, JPEG or TIFF picture: check the pattern")
-        root = common_root(files)
-        return files, root.resolve().name or "images", root
+        root = common_root(map(Path, names))
+        names = [Path(name).relative_to(root).as_posix() for name in names]
+        return _in_order(root, names), root.resolve().name or "images", root
     return [Path(path)], stem(path), Path(path).parent
+
+
+def _in_order(root: Path, names: list[str]) -> Sequence[Path]:
+    """Files below a folder in natural order; what is held are their names."""
+    names.sort(key=lambda name: natural(f"/{name}"))
+    return Lazy(len(names), lambda place: root / names[place])
 
 
 def _fence(path: str) -> Path | None:
@@ -125,15 +137,17 @@ def _fence(path: str) -> Path | None:
 
 def pictures_of(entries: Iterable[Path]) -> list[Path]:
     """What is named as pictures are, in natural order."""
-    found = (
-        entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    )
+    found = (entry for entry in entries if _is_picture(entry.name))
     return sorted(found, key=lambda entry: natural(entry.as_posix()))
 
 
-def common_root(files: Sequence[Path]) -> Path:
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+
+def common_root(files: Iterable[Path]) -> Path:
     """The folder that the names of a glob's frames start from."""
-    return Path(os.path.commonpath([file.parent for file in files]))
+    return Path(os.path.commonpath({file.parent for file in files}))
 
 
 def _refuse_mixture(path: str, files: Sequence[Path]) -> None:
@@ -142,27 +156,6 @@ def _refuse_mixture(path: str, files: Sequence[Path]) -> None:
         raise ReadError(
             f"{path} mixes {' and '.join(kinds)} pictures: name one kind by a pattern such as '*.png'"
         )
-
-
-class LazyFrames(Sequence[FrameInfo]):
-    """Frame infos made when asked for: opening a folder of a million files must not open them all."""
-
-    def __init__(self, count: int, make: Callable[[int], FrameInfo]) -> None:
-        self._count = count
-        self._make = make
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> FrameInfo: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[FrameInfo]: ...
-    def __getitem__(self, index: int | slice) -> FrameInfo | Sequence[FrameInfo]:
-        if isinstance(index, slice):
-            chosen = range(*index.indices(self._count))
-            return LazyFrames(len(chosen), lambda position: self._make(chosen[position]))
-        return self._make(range(self._count)[index])
 
 
 class ImagesReader(Reader):
@@ -181,8 +174,9 @@ class ImagesReader(Reader):
         self._root = root
         self._limits, self._ready, self._fence = options.limits, ready, fence
         self._decoder = Decoder(options) if options.isolation else None
-        self._known: dict[int, FrameInfo] = {}  # of frames that were read: no need to open them again
-        self._files = _by_time(files, self._head) if options.order == "time" else list(files)
+        self._files = _by_time(files, self._head) if options.order == "time" else files
+        self._known = np.zeros(len(files), bool)  # frames that were read: no need to open them again
+        self._times = np.full((len(files), 2), np.nan)  # their times and exposures
         first, picture = _first_sound(self._files, self._head)
         self.header = SequenceHeader(
             name=name,
@@ -194,7 +188,7 @@ class ImagesReader(Reader):
             pixel_size=picture.pixel_size,
             metadata={"format": SUFFIXES.get(first.suffix.lower(), "picture"), **picture.metadata},
         )
-        self.frames: Sequence[FrameInfo] = LazyFrames(len(self._files), self._info)
+        self.frames: Sequence[FrameInfo] = Lazy(len(self._files), self._info)
 
     def _head(self, file: Path) -> Picture:
         self._ready(file)
@@ -203,22 +197,24 @@ class ImagesReader(Reader):
         return self._decoder.header(file) if self._decoder else header_of(file, self._limits)
 
     def _info(self, index: int) -> FrameInfo:
-        if index not in self._known:
-            try:
-                self._known[index] = self._info_of(index, self._head(self._files[index]))
-            except ReadError:
-                self._known[index] = self._info_of(index)  # `read` says what is wrong with it
-        return self._known[index]
-
-    def _info_of(self, index: int, picture: Picture | None = None) -> FrameInfo:
+        if not self._known[index]:
+            with suppress(ReadError):  # `read` says what is wrong with it
+                self._note(index, self._head(self._files[index]))
+            self._known[index] = True
         name = self._files[index].relative_to(self._root).as_posix()
-        return FrameInfo(name, picture.time, picture.exposure_time) if picture else FrameInfo(name)
+        time, exposure = (None if np.isnan(value) else float(value) for value in self._times[index])
+        return FrameInfo(name, time, exposure)
+
+    def _note(self, index: int, picture: Picture) -> None:
+        told = (picture.time, picture.exposure_time)
+        self._times[index] = [np.nan if value is None else value for value in told]
+        self._known[index] = True
 
     def read(self, index: int) -> NDArray[Any]:
         check_index(self.header, index, len(self._files))
         file = self._files[index]
         picture = self._head(file)
-        self._known[index] = self._info_of(index, picture)
+        self._note(index, picture)
         check_like(str(file), picture.shape, picture.dtype, self.header)
         image = self._decoder.pixels(file, picture) if self._decoder else pixels_of(file)
         if image.shape != picture.shape or image.dtype.name != picture.dtype:
@@ -271,15 +267,16 @@ def _first_sound(files: Sequence[Path], head: Callable[[Path], Picture]) -> tupl
     raise failure or ReadError("no file was given: name a folder of pictures")
 
 
-def _by_time(files: Sequence[Path], head: Callable[[Path], Picture]) -> list[Path]:
+def _by_time(files: Sequence[Path], head: Callable[[Path], Picture]) -> Sequence[Path]:
     """Files by EXIF time, those of one time by name. Raises ReadError when any has none."""
-    times: dict[Path, float] = {}
-    for file in files:
+    times = np.empty(len(files))
+    for place, file in enumerate(files):
         try:
             time = head(file).time
         except ReadError as error:
             raise ReadError(f"{error} (its time is needed for order='time'; or use order='name')") from error
         if time is None:
             raise ReadError(f"{file} has no EXIF DateTimeOriginal with SubSecTimeOriginal: use order='name'")
-        times[file] = time
-    return sorted(files, key=lambda file: times[file])  # stable: equal times stay in the order of names
+        times[place] = time
+    order = np.argsort(times, kind="stable")  # equal times stay in the order of names
+    return Lazy(len(files), lambda place: files[order[place]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from deblur.io.reader import Reader, ReadOptions, channel_names, check_count, ch
 from deblur.io.stack import BROKEN, OpenFile, StackReader, broken, library, stored, widened
 from deblur.types import FrameInfo, SequenceHeader
 
+KIND = "microscope's file"
 # What each plugin reads and tifffile doesn't; bioio finds the plugins that are installed.
 PLUGINS = {
     ".czi": "bioio-czi",
@@ -56,8 +58,8 @@ def open_microscope(path: str, options: ReadOptions) -> tuple[Reader, ...]:
         ]
     except unsupported:  # it tells of plugins, whatever is wrong
         raise ReadError(f"{path} is broken, {plugin} can't read it: copy it again or leave it out") from None
-    except BROKEN as error:
-        raise broken(path, error, kind="microscope's file") from error
+    except _faults() as error:
+        raise broken(path, error, kind=KIND) from error
     check_count(path, sum(len(reader.frames) for reader in readers), options.limits)
     return tuple(readers)
 
@@ -93,7 +95,7 @@ def _readers(file: OpenFile, image: Any, scene: int, options: ReadOptions) -> It
             frames,
             file,
             partial(_plane, image, scene, place),
-            kind="microscope's file",
+            kind=KIND,
         )
 
 
@@ -102,8 +104,17 @@ def _plane(image: Any, scene: int, place: dict[str, int], index: int) -> NDArray
     image.set_scene(scene)
     order = "CSYX" if "S" in image.dims.order else "CYX"
     lazy = image.get_image_dask_data(order, T=index, **place)
-    data = np.asarray(lazy.compute(scheduler="synchronous"))
+    try:
+        data = np.asarray(lazy.compute(scheduler="synchronous"))
+    except _faults() as error:
+        raise broken(f"frame {index}", error, kind=KIND) from error
     return data.reshape(-1, *data.shape[-2:])
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What is raised for damage; the exceptions of CZI's library have nothing in common but where they come from."""
+    czi = vars(sys.modules["_aicspylibczi"]) if "_aicspylibczi" in sys.modules else {}
+    return (*BROKEN, *(value for name, value in czi.items() if name.startswith("PylibCZI_")))
 
 
 def _channels(image: Any, count: int) -> tuple[str, ...]:

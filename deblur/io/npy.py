@@ -21,7 +21,7 @@ from deblur.io.reader import (
     stem,
 )
 from deblur.io.reader import native as native_copy
-from deblur.types import FrameInfo, SequenceHeader
+from deblur.types import FrameInfo, Lazy, SequenceHeader
 
 
 def matches(path: str) -> bool:
@@ -70,7 +70,7 @@ class NpyReader(Reader):
 
     def __init__(self, header: SequenceHeader, path: Path, frames: NDArray[Any]) -> None:
         self.header = header
-        self.frames = tuple(FrameInfo(f"{path.name}#{number}") for number in range(frames.shape[0]))
+        self.frames = Lazy(frames.shape[0], lambda number: FrameInfo(f"{path.name}#{number}"))
         self._array: NDArray[Any] | None = frames
         self._path = path
 

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from deblur.errors import ReadError
 from deblur.place import Place
-from deblur.types import FrameInfo, Isolation, ReadLimits, SequenceHeader
+from deblur.types import FrameInfo, Isolation, Lazy, ReadLimits, SequenceHeader
 
 Order = Literal["name", "time"]
 DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
@@ -66,8 +66,13 @@ class Reader(Protocol):
 
     def source_files(self) -> Sequence[Place]:
         """The files with a frame each, in order; else the objects that all come from; of local files nothing."""
-        files = [self.file(index) for index in range(len(self.frames))]
-        return [file for file in files if file is not None]
+
+        def one(index: int) -> Place:
+            file = self.file(index)
+            assert file is not None, "of one reader all frames have files of their own, or none has"
+            return file
+
+        return Lazy(len(self.frames), one) if self.frames and self.file(0) is not None else ()
 
     def close(self) -> None:
         """Let go of files. Reading afterwards is an error; closing twice is not."""
@@ -191,17 +196,25 @@ def channel_names(count: int) -> tuple[str, ...]:
     return RGB if count == 3 else tuple(str(number) for number in range(count))
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that takes runs of digits as numbers.
+def natural(text: str) -> str:
+    """A sort key that takes runs of digits as numbers. One string, since as many are held as there are files.
+
+    Numbers go before text, and text by its case last; each part says where it ends.
 
     >>> sorted(["f10.png", "f9.png", "f010.png"], key=natural)
     ['f9.png', 'f010.png', 'f10.png']
     """
-    parts = re.split(r"([0-9]+)", text)
-    numbered = tuple(
-        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part
+    parts = (part for part in re.split(r"([0-9]+)", text) if part)
+    return (
+        "".join(_number(part) if part.isdecimal() else f"\2{part.casefold()}\0" for part in parts)
+        + f"\2{text}\0"
     )
-    return (*numbered, (1, 0, text))
+
+
+def _number(digits: str) -> str:
+    """Numbers of more digits are larger ones."""
+    plain = str(int(digits))
+    return f"\1{chr(len(plain))}{plain}"
 
 
 def stem(path: str) -> str:

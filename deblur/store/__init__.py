@@ -3,6 +3,7 @@
 from deblur.store.address import find_run, find_sequence
 from deblur.store.archive import Archive, SequenceStore
 from deblur.store.durable import sha256_file
+from deblur.store.frames import FrameRecord
 from deblur.store.lease import Lease
 from deblur.store.ledger import Ledger
 from deblur.store.publish import (
@@ -18,7 +19,7 @@ from deblur.store.publish import (
 )
 from deblur.store.pyramid import halve, levels_for
 from deblur.store.run import QUANTUM, RunSpec, RunStore
-from deblur.store.source import FrameRecord, QuarantinedFrame, SourceStore
+from deblur.store.source import QuarantinedFrame, SourceStore
 from deblur.store.sourcewriter import SourceWriter
 from deblur.store.verify import Problem, Sample, verify_run, verify_source
 

@@ -17,11 +17,13 @@ from deblur.store import survey
 from deblur.store.durable import (
     checked,
     json_bytes,
+    read_checked,
     read_json,
     read_seen,
     remove_tree,
     settle_folders,
     with_digest,
+    write_checked,
     write_new,
 )
 from deblur.store.lease import Lease
@@ -31,6 +33,8 @@ from deblur.store.source import SourceStore
 
 FORMAT = 1
 SUFFIX = ".ome.zarr"
+PUBLICATION, PUBLICATION_COPY = "current.json", "current.copy.json"
+DECIDED = ("run", "token", "history")  # what it holds
 REPAIR = "_repair-"  # a run in which another one's damaged units are computed again
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -247,11 +251,21 @@ class SequenceStore:
     def publication(self) -> tuple[dict[str, Any], str]:
         """Which run is published, since which lease, and what came before, and the version of that (see
         `durable.write_seen`); empty where none ever was."""
-        path = self.path / "current.json"
+        path = self.path / PUBLICATION
         value, seen = read_seen(path, what="publication")
-        return checked(
-            value, path, what="publication", keys=("run", "token", "history")
-        ) if value else value, seen
+        return checked(value, path, what="publication", keys=DECIDED) if value else value, seen
+
+    def kept_publication(self) -> dict[str, Any]:
+        """The second copy of that. Raises StoreError where there is none, or it is damaged."""
+        return read_checked(self.path / PUBLICATION_COPY, what="copy of the publication", keys=DECIDED)
+
+    def keep_publication(self, told: Mapping[str, Any] | None = None) -> None:
+        """Write the second copy: of what is about to be published, else of what is."""
+        write_checked(self.path / PUBLICATION_COPY, self.publication()[0] if told is None else told)
+
+    def restore_publication(self) -> None:
+        """Put the copy in the place of the publication. Raises StoreError where the copy can't be used."""
+        write_checked(self.path / PUBLICATION, self.kept_publication())
 
     def lease(self) -> Lease:
         """The right to work on this sequence; `acquire` it."""

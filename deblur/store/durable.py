@@ -50,6 +50,17 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def digest_of_all(values: Iterable[object], *, after: object = None) -> str:
+    """What `digest_of([…])` gives, or `digest_of([after, […]])`, of values that are not held together."""
+    total = hashlib.sha256(b"[" if after is None else f"[{canonical(after)},[".encode())
+    comma = ""
+    for value in values:
+        total.update(f"{comma}{canonical(value)}".encode())
+        comma = ","
+    total.update(b"]" if after is None else b"]]")
+    return total.hexdigest()
+
+
 def sha256_file(path: Place) -> str:
     """The sha256 of a file's bytes. Raises StoreError where there is no such file."""
     try:
@@ -176,15 +187,19 @@ def move_tree(source: Place, target: Place) -> None:
         settle_folders([target.parent])
 
 
-def write_atomic(path: Place, data: bytes) -> None:
-    """Replace a file as one act: readers see the old bytes or the new ones, also across a crash."""
+def write_atomic(path: Place, data: bytes | Iterator[bytes]) -> None:
+    """Replace a file as one act: readers see the old bytes or the new ones, also across a crash.
+
+    `data`: in one piece or, for what may be long, piece by piece.
+    """
+    pieces = (data,) if isinstance(data, bytes) else data
     if isinstance(path, ObjectPlace):
-        path.write_bytes(data)
+        path.write_bytes(b"".join(pieces))
         return
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with beside.open("wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -350,6 +365,6 @@ def is_intact(value: Mapping[str, Any], *, keys: Iterable[str]) -> bool:
     return set(told) <= set(keys) and value.get("sha256", digest_of(told)) == digest_of(told)
 
 
-def lines_of(records: Iterable[Mapping[str, Any]]) -> bytes:
+def lines_of(records: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Records as JSON lines, in canonical spelling."""
-    return "".join(canonical(dict(record)) + "\n" for record in records).encode()
+    return (f"{canonical(dict(record))}\n".encode() for record in records)

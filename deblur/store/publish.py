@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deblur.errors import LeaseError, StoreError
 from deblur.place import below
-from deblur.store.archive import SequenceStore
+from deblur.store.archive import PUBLICATION, SequenceStore
 from deblur.store.durable import sha256_file, with_digest, write_checked, write_seen
 from deblur.store.lease import check_token
 from deblur.store.run import SEAL, RunStore
@@ -161,6 +161,8 @@ def _switch(
     told = {key: value for key, value in entry.items() if value != ""} | {"at": at, "token": token}
     past = list(before.get("history", ()))
     check_token(sequence.path, token)  # once more, as late as can be
-    now = with_digest({"run": run_id, "token": token, "history": [*past, told]})
-    if not write_seen(sequence.path / "current.json", now, seen):
+    now = {"run": run_id, "token": token, "history": [*past, told]}
+    sequence.keep_publication(now)  # before the act: who dies in between leaves a copy of what was decided
+    if not write_seen(sequence.path / PUBLICATION, with_digest(now), seen):
+        sequence.keep_publication()
         raise LeaseError(f"sequence {sequence.id} was published by somebody else meanwhile: run again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from deblur.store.durable import (
     read_json,
     sha256_file,
 )
+from deblur.store.frames import FrameRecord, FrameTable
 from deblur.store.shards import Grid, index_of, key_of
 from deblur.tiling import Box
 from deblur.types import FrameInfo, SequenceHeader
@@ -33,19 +34,7 @@ FORMAT = 1
 KEYS = ("format", "header", "digest", "summary", "array")  # what a source says of itself
 PIXELS = "0"  # the array's name; OME-Zarr's habit for the full resolution
 LISTS = ("frames.jsonl", "quarantine.jsonl", "shards.sha256")
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRecord:
-    """One ingested frame. `index`: its place in the source, counting quarantined frames; `pixels`, `file`:
-    sha256 of the decoded pixels (C order, little-endian) and, where a frame is one file, of that file."""
-
-    index: int
-    name: str
-    time: float | None
-    exposure_time: float | None
-    pixels: str
-    file: str | None = None
+DOCUMENTS = ("zarr.json", f"{PIXELS}/zarr.json", *LISTS)  # all but the pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +133,17 @@ class SourceStore:
         return max(self.grid.shard[2:])
 
     @cached_property
-    def frames(self) -> tuple[FrameRecord, ...]:
+    def frames(self) -> Sequence[FrameRecord]:
         """One record a frame, in the order of the array."""
-        return tuple(FrameRecord(**record) for record in self._records("frames.jsonl"))
+        table = FrameTable()
+        self._read("frames.jsonl", lambda told: table.add(FrameRecord(**told)))
+        return table.records
 
     @cached_property
     def quarantined(self) -> tuple[QuarantinedFrame, ...]:
-        return tuple(QuarantinedFrame(**record) for record in self._records("quarantine.jsonl"))
+        found: list[QuarantinedFrame] = []
+        self._read("quarantine.jsonl", lambda told: found.append(QuarantinedFrame(**told)))
+        return tuple(found)
 
     def read(self, t0: int, t1: int, box: Box | None = None) -> NDArray[Any]:
         """Frames t0..t1 of a box (the whole frame by default): (t, c, y, x), the source's dtype.
@@ -200,12 +193,13 @@ class SourceStore:
             raise StoreError(f"{path} misses {np.count_nonzero(~seen)} shards: ingest the sequence again")
         return table
 
-    def _records(self, name: str) -> list[dict[str, Any]]:
+    def _read(self, name: str, add: Callable[[dict[str, Any]], None]) -> None:
         path = self.path / name
         try:
             with path.open(encoding="utf-8") as lines:
-                return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
+                for line in lines:
+                    add(json.loads(line))
+        except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}): ingest the sequence again") from None
 
 

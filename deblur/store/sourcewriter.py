@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,13 +35,13 @@ from deblur.store.durable import (
     write_json,
     write_new,
 )
+from deblur.store.frames import FrameRecord, FrameTable
 from deblur.store.lease import Lease, check_token
 from deblur.store.owner import Owner, sweep_staging
-from deblur.store.shards import Grid, index_of
+from deblur.store.shards import Grid, index_of, key_of
 from deblur.store.source import (
     FORMAT,
     PIXELS,
-    FrameRecord,
     QuarantinedFrame,
     SourceStore,
     pixel_digest,
@@ -75,9 +75,9 @@ class SourceWriter:
         side = tuple(min(shard_size, round_up(extent, chunk)) for extent in (y, x))
         self.path, self.header, self.infos = path, header, infos
         self.grid = Grid((len(infos), c, y, x), (1, 1, chunk, chunk), (shard_frames, c, *side))
-        self._frames: list[FrameRecord] = []
+        self._frames = FrameTable()
         self._quarantine: list[QuarantinedFrame] = []
-        self._shards: dict[str, str] = {}
+        self._digests = np.zeros((self.grid.size, 32), np.uint8)  # of the shards, in C order
         self._ended = False
         self._turn = ExitStack()  #: in an object store the lease
         self.staging: Place = self._taken(path) if isinstance(path, ObjectPlace) else _beside(path)
@@ -130,11 +130,14 @@ class SourceWriter:
             height, width, max(self.grid.shard[2:])
         ):  # Zarr holds copies of all that it is given
             region = self.grid.region(t0, t0 + len(block), box)
-            self._shards |= pixels.write(region, block[..., *box.slices])
+            for key, digest in pixels.write(region, block[..., *box.slices]).items():
+                self._digests[self.grid.ordinal(index_of(key)[1])] = np.frombuffer(
+                    bytes.fromhex(digest), np.uint8
+                )
         for place, (index, frame) in enumerate(zip(indices, frames, strict=True)):
             info = self.infos[index]
             file = files[place] if files is not None else None
-            self._frames.append(
+            self._frames.add(
                 FrameRecord(index, info.name, info.time, info.exposure_time, pixel_digest(frame), file)
             )
 
@@ -155,9 +158,9 @@ class SourceWriter:
             raise StoreError(f"{lost} frames of {self.header.name!r} were neither written nor quarantined")
         if len(self._frames) != len(self.infos):
             self._make_array(len(self._frames))  # the same shards under the true number of frames
-        write_atomic(self.staging / "frames.jsonl", lines_of(asdict(f) for f in self._frames))
+        write_atomic(self.staging / "frames.jsonl", lines_of(asdict(f) for f in self._frames.records))
         write_atomic(self.staging / "quarantine.jsonl", lines_of(asdict(q) for q in self._quarantine))
-        write_atomic(self.staging / "shards.sha256", _sums(self._shards))
+        write_atomic(self.staging / "shards.sha256", self._sums())
         if not self._appeared(self._group(metadata or {})):
             raise StoreError(f"{self.path} appeared meanwhile: somebody else ingested this sequence")
         return SourceStore(self.path)
@@ -191,17 +194,27 @@ class SourceWriter:
 
     def _next(self, count: int) -> tuple[int, ...]:
         bad = {q.index for q in self._quarantine}
-        start = self._frames[-1].index + 1 if self._frames else 0
+        start = self._frames.records[-1].index + 1 if self._frames else 0
         return tuple(i for i in range(start, len(self.infos)) if i not in bad)[:count]
 
     def _whole(self, t0: int, count: int) -> int:
         """Frames to write so that the shard is whole although quarantined frames left the array too long."""
         return min(self.grid.shard[0], self.grid.shape[0] - t0) if self._ended else count
 
+    def _grid_of(self, frames: int) -> Grid:
+        return Grid((frames, *self.grid.shape[1:]), self.grid.chunk, self.grid.shard)
+
+    def _sums(self) -> Iterator[bytes]:
+        """The format of sha256sum, so that `sha256sum -c shards.sha256` checks a source without deblur."""
+        for index in self._grid_of(len(self._frames)).indices():
+            digest = self._digests[self.grid.ordinal(index)].tobytes().hex()
+            yield f"{digest}  {key_of(PIXELS, index)}\n".encode()
+
     def _make_array(self, frames: int) -> None:
         (self.staging / PIXELS / "zarr.json").unlink(missing_ok=True)
-        grid = Grid((frames, *self.grid.shape[1:]), self.grid.chunk, self.grid.shard)
-        create_array(self.staging, PIXELS, grid, self.header.dtype, names=ome.AXES, attributes={})
+        create_array(
+            self.staging, PIXELS, self._grid_of(frames), self.header.dtype, names=ome.AXES, attributes={}
+        )
 
     def _group(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         header = header_as_json(replace(self.header, metadata={**self.header.metadata, **metadata}))
@@ -209,7 +222,7 @@ class SourceWriter:
             "format": FORMAT,
             "header": header,
             "digest": root_of(self.staging, header),
-            "summary": summary_of(self._frames, self._quarantine),
+            "summary": summary_of(self._frames.records, self._quarantine),
             "array": sha256_file(self.staging / PIXELS / "zarr.json"),
         }
         image = ome.multiscale(
@@ -235,9 +248,3 @@ def _beside(path: Path) -> Path:
     write_json(staging / "owner.json", asdict(Owner.here()))
     create_group(staging, {})
     return staging
-
-
-def _sums(digests: Mapping[str, str]) -> bytes:
-    """The format of sha256sum, so that `sha256sum -c shards.sha256` checks a source without deblur."""
-    ordered = sorted(digests, key=lambda key: index_of(key)[1])
-    return "".join(f"{digests[key]}  {key}\n" for key in ordered).encode()

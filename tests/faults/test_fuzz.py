@@ -1,7 +1,7 @@
 """Readers and files that somebody broke on purpose: a ReadError, or frames as the header says; no crash, hang or blow-up.
 
-Hypothesis breaks real files of every format that is read without an extra (what `test_contract` writes, and more ways to
-write them); a process of its own, with limits on memory and time, reads each.
+Hypothesis breaks real files of every format (what `test_contract` writes, and more ways to write them; a format that an
+extra reads where that is installed); a process of its own, with limits on memory and time, reads each.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from PIL import Image
 from deblur.errors import DeblurError
 from deblur.io import READERS, ReadLimits, ReadOptions
 from tests.faults.world import child, end_of
+from tests.io import extras
 from tests.io.test_contract import SAMPLES, interleaved, truth
 
 pytestmark = [
@@ -149,7 +150,8 @@ def ome_zarr(version: int) -> Write:
 
 
 WAYS: dict[str, tuple[Write, str, int]] = {
-    **{f"{s.reader} {s.write.__name__}": (s.write, s.dtype, s.channels) for s in SAMPLES if not s.needs},
+    **{f"{s.reader} {s.write.__name__}": (s.write, s.dtype, s.channels) for s in SAMPLES},
+    "raw photographs": (extras.write_dngs, "uint16", 3),
     "JPEG": (jpegs(), "uint8", 3),
     "JPEG, progressive": (jpegs(progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"), "uint8", 1),
     "TIFF, tiles, LZW": (tiff(tile=(16, 16), compression="lzw", predictor=True), "uint16", 1),
@@ -164,6 +166,9 @@ WAYS: dict[str, tuple[Write, str, int]] = {
     "Matroska, raw": (video("a.mkv", "rawvideo", "yuv420p"), "uint8", 1),
     "OME-Zarr 0.5, shards": (ome_zarr(3), "uint16", 1),
     "OME-Zarr 0.4": (ome_zarr(2), "uint8", 1),
+}
+NEEDED = {f"{s.reader} {s.write.__name__}": s.needs for s in SAMPLES if s.needs} | {
+    "raw photographs": "rawpy"
 }
 
 
@@ -285,6 +290,8 @@ def try_out(source: str, root: Path, bodies: Bodies, found: list[Edit]) -> None:
 @pytest.fixture(params=WAYS)
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, Bodies]:
     """(the source, its folder, its bytes)."""
+    if needed := NEEDED.get(request.param):
+        pytest.importorskip(needed, reason=f"{request.param}: read by an extra; CI installs it")
     write, dtype, channels = WAYS[request.param]
     source = write(tmp_path, truth(dtype, channels))
     assert read_all(source) > 1, "what nobody broke is read, and its decoders are loaded"

@@ -205,3 +205,21 @@ def test_a_second_run_leaves_with_a_clear_word(
     store = sequence(job)
     assert verify_run(store.run(str(store.current()))) == ()
     assert replace(outcome, error=None).sound
+
+
+def test_a_survey_that_was_replaced_meanwhile(world: World, tmp_path: Path) -> None:
+    """Of two jobs with settings of their own, the one that planned first does not compute from the other's survey, which
+    nobody puts in its place while he does."""
+    job = world.copy(tmp_path)
+    planned = work.plan(job, work.ingest(job))
+    other, before = (
+        with_settings(job, {"motion.method": "accurate"}),
+        leases.highest_claim(sequence(job).path),
+    )
+    work.plan(other, work.ingest(other))
+    assert leases.highest_claim(sequence(job).path) == before + 1, "its turn was taken for it"
+    (outcome,) = work.compute(job, planned)
+    assert "surveyed with other settings meanwhile: run again" in str(outcome.error)
+    assert sequence(job).runs() == ()
+    finish(job)
+    assert contents(job) == world.equal

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deblur import job as work
-from deblur.config import load_job
+from deblur.config import Cluster, load_job
 from deblur.io import open_source
 from tests.small import SMALL_UNITS, Said, write_frames, write_job
 
@@ -26,7 +26,7 @@ pytestmark = [
 TIMEOUT = 240
 
 
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, folder: Path, home: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deblur.cli", *arguments],
         stdout=subprocess.PIPE,
@@ -35,7 +35,7 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
         start_new_session=True,
         cwd=folder,
         env=os.environ
-        | {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(folder / "prefect")},
+        | {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_HOME": str(home or folder / "prefect")},
     )
 
 
@@ -81,11 +81,22 @@ def shots(path: Path) -> Any:
         return [reader.read(k).tobytes() for k in range(len(reader.frames))]
 
 
+COMMAND = ("restore", "frames", "out.npy", "-e", "0.75", *SMALL_UNITS)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What an undisturbed restore gives."""
+    folder = tmp_path_factory.mktemp("calm")
+    write_frames(folder / "frames", count=8)
+    assert start(*COMMAND, "--workers", "1", folder=folder).wait(timeout=TIMEOUT) == 0
+    return shots(folder / "out.npy")
+
+
 @pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
-def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> None:
+def test_an_interrupted_restore_goes_on(tmp_path: Path, calm: Any, whole_group: bool) -> None:
     write_frames(tmp_path / "frames", count=8)
-    command = ["restore", "frames", "out.npy", "-e", "0.75", *SMALL_UNITS]
-    process = start(*command, "--workers", "2", folder=tmp_path)
+    process = start(*COMMAND, "--workers", "2", folder=tmp_path)
     hidden = tmp_path / ".out.npy.deblur"
     wait_for_units(process, hidden, 3)
     code, said, left, seconds = interrupt(process, whole_group)
@@ -95,14 +106,18 @@ def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> No
     survived = records(hidden)
     assert survived >= 3
 
-    resumed = start(*command, "--workers", "2", "--json", folder=tmp_path)
+    resumed = start(*COMMAND, "--workers", "1", "--json", folder=tmp_path)
     out, err = resumed.communicate(timeout=TIMEOUT)
     assert resumed.returncode == 0, err
     units = 2 * 8 * 2  # stages × frames × boxes
     assert json.loads(out)[0]["computed"] == units - survived
-    undisturbed = start(*command[:2], "calm.npy", *command[3:], "--workers", "1", folder=tmp_path)
-    assert undisturbed.wait(timeout=TIMEOUT) == 0
-    assert shots(tmp_path / "out.npy") == shots(tmp_path / "calm.npy")
+    assert shots(tmp_path / "out.npy") == calm
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's, whose database takes seconds to be made."""
+    return tmp_path_factory.mktemp("prefect")
 
 
 @pytest.mark.parametrize(
@@ -110,10 +125,10 @@ def test_an_interrupted_restore_goes_on(tmp_path: Path, whole_group: bool) -> No
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)],
     ids=["terminal", "kill -TERM", "service"],
 )
-def test_an_interrupted_run_goes_on(tmp_path: Path, number: int, whole_group: bool) -> None:
+def test_an_interrupted_run_goes_on(tmp_path: Path, home: Path, number: int, whole_group: bool) -> None:
     write_frames(tmp_path / "frames", count=8)
     write_job(tmp_path, kind="local")
-    process = start("run", "job.toml", folder=tmp_path)
+    process = start("run", "job.toml", folder=tmp_path, home=home)
     wait_for_units(process, tmp_path / "archive", 2)
     code, said, left, seconds = interrupt(process, whole_group, number)
     line, *more = said.splitlines()
@@ -123,6 +138,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, number: int, whole_group: bo
     )  # of Python, whose workers had no time to tidy up
     assert seconds < 10
     survived = records(tmp_path / "archive")
-    (outcome,) = work.run(load_job(tmp_path / "job.toml"))
+    job = load_job(tmp_path / "job.toml").model_copy(update={"cluster": Cluster(kind="serial")})
+    (outcome,) = work.run(job)
     assert outcome.published
     assert outcome.computed == 2 * 4 * 2 - survived

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
+
+WHITE = 16383  # of raw photographs
+TO_CAMERA = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)  # XYZ to linear sRGB
 
 
 def write_fits(root: Path, frames: NDArray[Any]) -> str:
@@ -215,6 +219,35 @@ def _lite(tree: dict[str, Any]) -> bytes:
             kind, form = (6, "<d") if isinstance(value, float) else (3, "<I")
             out += bytes([kind, start]) + head + struct.pack(form, value)
     return out
+
+
+def write_dng(path: Path, colour: tuple[float, float, float], *, exposure: float = 0.008) -> None:
+    """A flat colour (linear sRGB, 0 to 1) behind an RGGB mosaic, of a camera that sees as sRGB does."""
+    mosaic = np.empty((64, 96), np.uint16)
+    for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+        mosaic[row::2, column::2] = round(colour[channel] * WHITE)
+    matrix = tuple(value for part in TO_CAMERA for value in (round(part * 10000), 10000))
+    tags = [
+        (271, "s", 0, "Synthetic", True),
+        (272, "s", 0, "Camera", True),
+        (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim
+        (33422, "B", 4, bytes((0, 1, 1, 2)), True),  # CFAPattern
+        (33434, "2I", 1, (round(exposure * 1e6), 1_000_000), True),
+        (50706, "B", 4, bytes((1, 4, 0, 0)), True),  # DNGVersion
+        (50708, "s", 0, "Synthetic Camera", True),
+        (50717, "I", 1, WHITE, True),  # WhiteLevel
+        (50721, "2i", 9, matrix, True),  # ColorMatrix1
+        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),  # AsShotNeutral
+        (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
+    ]
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None)
+
+
+def write_dngs(root: Path, frames: NDArray[Any]) -> str:
+    """A raw photograph a frame, of its mean colour."""
+    for number, frame in enumerate(frames):
+        write_dng(root / f"{number}.dng", tuple(frame.mean(axis=(1, 2)) / 65535))
+    return str(root)
 
 
 def _scribble(path: Path, start: int, size: int) -> None:

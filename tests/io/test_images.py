@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -66,6 +67,22 @@ def test_natural_order_is_that_of_numbers(numbers: list[int]) -> None:
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_natural_order_tells_names_apart(one: str, other: str) -> None:
     assert (natural(one) == natural(other)) == (one == other)
+
+
+def parts_of(text: str) -> tuple[tuple[int, int, str], ...]:
+    """The order in plain tuples, which take ten times the memory."""
+    parts = [part for part in re.split(r"([0-9]+)", text) if part]
+    found = tuple((0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts)
+    return (*found, (1, 0, text))
+
+
+PATHS = st.text("019aAb./ \u0301é３-", min_size=1, max_size=8)
+
+
+@settings(max_examples=200)
+@given(PATHS, PATHS)
+def test_natural_order_is_that_of_its_parts(one: str, other: str) -> None:
+    assert (natural(one) < natural(other)) == (parts_of(one) < parts_of(other))
 
 
 def test_sixteen_bit_colour_keeps_its_bits(tmp_path: Path) -> None:

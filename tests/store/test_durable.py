@@ -30,6 +30,14 @@ def test_the_order_of_keys_does_not_count(value: dict[str, int]) -> None:
     assert durable.digest_of(value) == durable.digest_of(dict(reversed(value.items())))
 
 
+@given(st.lists(st.tuples(st.text(), st.integers() | st.none())), st.text())
+def test_a_digest_of_values_that_are_not_held_together(
+    values: list[tuple[str, int | None]], name: str
+) -> None:
+    assert durable.digest_of_all(iter(values)) == durable.digest_of(values)
+    assert durable.digest_of_all(iter(values), after=name) == durable.digest_of([name, values])
+
+
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, {"a": b"bytes"}])
 def test_what_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(StoreError, match="JSON"):
