@@ -84,7 +84,7 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
     """Whether survey and publication, which no run holds, are there and whole."""
     sealed = [run_id for run_id in store.runs() if RunStore(store.run_path(run_id)).sealed]
     try:
-        if store.runs() or store.survey_path.exists():
+        if (store.runs() or store.survey_path.exists()) and not store.survey_is_replaced():
             store.check_survey()
     except StoreError as error:
         yield Problem("metadata", SURVEY, str(error))

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from deblur.config import Cluster, load_job, with_settings
 from deblur.evidence import keep_copy
 from deblur.provenance import survey_of
 from deblur.store import Archive, RunStore, SequenceStore, find_run
+from deblur.store.durable import write_json
+from deblur.store.owner import Owner
 from tests.small import Command
 from tests.test_integrity import bytes_of, flip
 
@@ -208,3 +211,23 @@ def test_what_is_damaged_already_is_not_kept(place: Path) -> None:
     flip(sequence.path / "source.ome.zarr" / "frames.jsonl")
     keep_copy(sequence, run)
     assert not (sequence.path / "evidence" / "source").exists()
+
+
+@pytest.mark.parametrize("left", [".survey.x.repair", ".survey.x.draft"])
+def test_who_died_as_he_replaced_the_survey_did_no_damage(finished: Path, place: Path, left: str) -> None:
+    archive, sequence, run = opened(place)
+    before = bytes_of(place)
+    sequence.survey_path.rename(sequence.path / left)
+    if left.endswith("draft"):
+        owner = asdict(Owner.here()) | {"pid": 0, "started": "long ago"}
+        write_json(sequence.path / left / "draft.json", {"told": {}, "arrays": [], "owner": owner})
+    assert list(integrity.find_damage(archive)) == []
+    shard = run.path / "0/c/0/0/0/0"
+    flip(shard)
+    assert repaired(archive) == []
+    job = load_job(finished / "job.toml").model_copy(update={"archive": str(place)})
+    (outcome,) = work.run(job)
+    assert outcome.published
+    with sequence.lease().held():
+        sequence.sweep()
+    assert bytes_of(place) == before

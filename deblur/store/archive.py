@@ -17,6 +17,7 @@ from deblur.store import survey
 from deblur.store.durable import (
     checked,
     json_bytes,
+    move_tree,
     read_checked,
     read_json,
     read_seen,
@@ -185,6 +186,12 @@ class SequenceStore:
     def has_survey(self) -> bool:
         return (self.survey_path / "zarr.json").is_file()
 
+    def survey_is_replaced(self) -> bool:
+        """Whether there is none because somebody is putting another in its place, or died as he did: the next run or
+        repair goes on."""
+        aside = listed(self.path, f".{self.survey_path.name}.*")
+        return not self.survey_path.exists() and any(map(survey.is_finished, aside))
+
     def draft_survey(
         self, key: str, told: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[int, ...], str, int]]
     ) -> survey.Draft:
@@ -217,6 +224,9 @@ class SequenceStore:
 
     def sweep(self) -> None:
         """Remove what was left by removals, repairs and surveys that were killed; only while holding the lease."""
+        for aside in listed(self.path, f".{self.survey_path.name}.*.repair"):
+            if not self.survey_path.exists():
+                move_tree(aside, self.survey_path)
         survey.sweep(self.survey_path)
         runs = self.path / "runs"
         found = [*listed(runs, f"{REPAIR}*"), *listed(self.path, ".*.repair")]

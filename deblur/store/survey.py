@@ -110,6 +110,7 @@ class Draft:
         write_json(self.path / "zarr.json", group)
         move_tree(self.path, survey)
         (survey / ABOUT).unlink(missing_ok=True)
+        sweep(survey)
 
     def remove(self) -> None:
         remove_tree(self.path)
@@ -138,6 +139,14 @@ def check_survey(path: Place) -> None:
 def read_survey_attrs(path: Place) -> dict[str, Any]:
     """The plain values alone."""
     return dict(_meta(path)["attrs"])
+
+
+def is_finished(path: Place) -> bool:
+    """Whether this is a survey, or was about to become one."""
+    try:
+        return bool(_meta(path))
+    except StoreError:
+        return False
 
 
 def read_survey_digest(path: Place) -> str:
@@ -178,10 +187,15 @@ def _place(survey: Place, key: str) -> Place:
 
 
 def sweep(survey: Place, *, but: str = "") -> None:
-    """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones."""
+    """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones.
+
+    While there is no survey a finished one stays: who died as he put it in its place left it instead.
+    """
+    there = survey.exists()
     for path in survey.parent.glob(f".{survey.name}.*.draft"):
         gone = not (path / ABOUT).exists()
         if not gone and path != _place(survey, but):
-            gone = Owner(**read_json(path / ABOUT, what="draft of a survey")["owner"]).is_gone()
+            owner = Owner(**read_json(path / ABOUT, what="draft of a survey")["owner"])
+            gone = owner.is_gone() and (there or not is_finished(path))
         if gone:
             remove_tree(path)

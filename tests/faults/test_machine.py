@@ -31,7 +31,8 @@ from deblur.errors import DeblurError
 from deblur.integrity import Damage, find_damage, repair
 from deblur.outcome import Outcome
 from deblur.store import Archive, SequenceStore
-from deblur.store.durable import sha256_file
+from deblur.store.durable import read_json, sha256_file
+from deblur.store.owner import Owner
 from deblur.versions import Policy, promote, prune, retract, rollback
 from tests.conftest import pan
 from tests.faults.disk import Disk, Failing, Fault, die_at
@@ -80,11 +81,17 @@ def source_files(archive: str) -> dict[str, str]:
     return {str(p.relative_to(path)): sha256_file(p) for p in sorted(path.rglob("*")) if p.is_file()}
 
 
+def owner_of(draft: Path) -> Owner:
+    return Owner(**read_json(draft / "draft.json", what="draft")["owner"])
+
+
 def leftovers(archive: Path) -> list[Path]:
-    """What nobody would ever remove. Whoever dies in his very first write leaves some bytes that nobody knows to be his."""
+    """What nobody would ever remove. Whoever dies in his very first write leaves some bytes that nobody knows to be his; a
+    survey that failed leaves its draft to the next one, or to be swept when its process has ended."""
     sequence = archive / "sequences" / NAME
     found = [path for pattern in LEFTOVERS for path in sequence.rglob(pattern)]
     nobodys = {path for path in sequence.glob(".*.staging") if not (path / "owner.json").exists()}
+    nobodys |= {path for path in sequence.glob(".survey.*.draft") if not owner_of(path).is_gone()}
     return [path for path in found if not nobodys & {path, *path.parents}]
 
 
@@ -117,9 +124,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.job = small.job.model_copy(update={"archive": str(self.folder / "archive")})
         self.history: list[Entry] = []
         self.whole: set[str] = set()  # runs that were published once and are there
-        self.begun: set[str] = (
-            set()
-        )  # those that somebody was disturbed at: there in parts, whole, or not at all
+        self.begun: set[str] = set()  # somebody was disturbed at them: there in parts, whole, or not at all
         self.damaged: set[str] = set()  # runs, and "" for the source
         self.ingested = False
 
@@ -148,7 +153,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     # How something is done
 
     def tried(self, act: Callable[[], object], trouble: Trouble | None) -> str:
-        """ "done", "refused: …", or "disturbed": then nobody knows how far it came."""
+        """What `_told` says, or "disturbed": then nobody knows how far it came."""
         if trouble is None:
             return _told(act)
         said = self.folder / "said"
@@ -378,6 +383,11 @@ FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("corrupt", {"where": "shard", "number": 0}),
         ("corrupt", {"where": "shard", "number": 1}),
         ("reprocess", {"which": 0, **CALM}),
+    ],
+    "a survey that a damaged source made fail": [
+        ("run", {"which": 0, **CALM}),
+        ("corrupt", {"where": "source", "number": 26973}),
+        ("reprocess", {"which": 2, **CALM}),
     ],
 }
 
