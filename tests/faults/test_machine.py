@@ -49,6 +49,7 @@ EXAMPLES, STEPS = 8, 12  # a seed
 WHICH = st.integers(0, len(SETTINGS) - 1)
 DECISIONS = ("reprocess", "promote", "rollback", "retract")
 Entry = tuple[str, str | None, str | None]  # what somebody did, the run published since, the one before
+Do = Callable[[JobConfig], list[Outcome]]
 LEFTOVERS = (".*.partial", ".*.gone", ".*.staging", ".*.repair", ".*.draft", "_repair-*")
 GROWING = ("open", "write", "mkdir", "link", "fsync")  # what a full disk refuses
 
@@ -232,14 +233,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         kept = self.name(which) in self.retracted
         self.make(which, "reprocess", kept, trouble, lambda job: night.redo(job, [NAME]))
 
-    def make(
-        self,
-        which: int,
-        action: str,
-        kept: bool,
-        trouble: Trouble | None,
-        do: Callable[[JobConfig], list[Outcome]],
-    ) -> None:
+    def make(self, which: int, action: str, kept: bool, trouble: Trouble | None, do: Do) -> None:
         run, job = self.name(which), with_settings(self.job, SETTINGS[which])
 
         def act() -> None:
