@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[JobConfig, list[T
 
 def test_restoring_before_the_motion_is_there_is_refused(planned: tuple[JobConfig, list[Task]]) -> None:
     restore = next(task for task in planned[1] if task.unit.stage == "restore")
+    store = Archive.open(restore.archive).sequence("pan")
+    empty = store.create_run("without-motion", store.run(restore.run).spec)
     with pytest.raises(StoreError, match="is missing"):
-        run_unit(restore)
+        run_unit(replace(restore, run=empty.id))
 
 
 def test_a_unit_done_twice_gives_the_same_bytes(planned: tuple[JobConfig, list[Task]]) -> None:
