@@ -9,7 +9,7 @@ from deblur.errors import StoreError
 from deblur.evidence import copy_problems, kept_runs
 from deblur.ingest import Progress, silent
 from deblur.place import place
-from deblur.provenance import CRATE
+from deblur.provenance import CRATE, recorded
 from deblur.store import (
     Archive,
     Problem,
@@ -21,7 +21,6 @@ from deblur.store import (
     verify_source,
 )
 from deblur.store.archive import PUBLICATION, PUBLICATION_COPY
-from deblur.store.durable import read_json
 from deblur.store.source import DOCUMENTS
 
 ORIGINAL = "original"  # stands for a run's id where the damage is outside of the archive
@@ -99,9 +98,8 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
     except StoreError as error:
         yield Problem("metadata", PUBLICATION, str(error))
         return
-    if (
-        current is not None and current not in sealed and current not in kept_runs(store)
-    ):  # else its copy tells
+    # of a run that has a copy, the copy tells
+    if current is not None and current not in sealed and current not in kept_runs(store):
         yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
     # a run that is sealed and has no copy yet is about to be published
     if {*sealed, *decided} & set(kept_runs(store)) and not store.publication()[0]:
@@ -127,9 +125,10 @@ def _provenance(store: SequenceStore, run: RunStore) -> Iterator[Problem]:
     if not (run.path / CRATE).is_file():
         return
     try:
-        graph = read_json(run.path / CRATE, what="run record")["@graph"]
-        told = next(entity["sha256"] for entity in graph if entity["@id"] == "#source")
-    except (StoreError, KeyError, StopIteration, TypeError):
+        told = recorded(run, "#source")
+    except StoreError:
+        told = None
+    if told is None:
         yield Problem("metadata", CRATE, f"the record {CRATE} of run {run.id} is damaged")
         return
     try:

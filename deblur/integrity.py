@@ -14,9 +14,7 @@ from deblur import motion, window
 from deblur import survey as surveys
 from deblur.config import Source, parse_job
 from deblur.crew import Connection
-from deblur.damage import ORIGINAL, STATE, SURVEY, run_problems, source_problems
-from deblur.damage import Damage as Damage
-from deblur.damage import find_damage as find_damage
+from deblur.damage import ORIGINAL, STATE, SURVEY, Damage, run_problems, source_problems
 from deblur.errors import DeblurError, NumericsError, StoreError
 from deblur.evidence import SUMS, Kept, kept_runs, mend, renew_sums
 from deblur.execute import run_tasks

@@ -246,9 +246,8 @@ def _conclude(draft: Draft, count: int, fraction: float, told: dict[str, Any], s
             sums[name].update(np.ascontiguousarray(values).data)
     attrs = told | {"longest": longest, "shaken": shaken}
     arrays = {name: [*KEPT[name], count, total.hexdigest()] for name, total in sums.items()}
-    with (
-        store.lease().held() if store.has_survey() else nullcontext()
-    ):  # somebody may be computing from that one
+    # somebody may be computing from the one that is there
+    with store.lease().held() if store.has_survey() else nullcontext():
         draft.finish(store.survey_path, attrs, digest_of({"arrays": arrays, "attrs": attrs}))
 
 

@@ -247,11 +247,17 @@ def _parameters(crate: Any, resolved: Mapping[str, Any]) -> list[Any]:
 
 def survey_of(run: RunStore) -> str | None:
     """The digest of the survey that a run was computed with, where its record tells."""
-    if not has_record(run):
-        return None
-    graph = read_json(run.path / CRATE, what="run record").get("@graph", ())
-    found = [entity.get("sha256") for entity in graph if entity.get("@id") == "#survey"]
-    return str(found[0]) if found else None
+    return recorded(run, "#survey") if has_record(run) else None
+
+
+def recorded(run: RunStore, entity: str) -> str | None:
+    """The digest that a run's record gives for one of its entities, if it does. Raises StoreError for a damaged record."""
+    record = read_json(run.path / CRATE, what="run record")
+    try:
+        found = [one.get("sha256") for one in record["@graph"] if one["@id"] == entity]
+    except (KeyError, TypeError, AttributeError):
+        raise StoreError(f"the record {CRATE} of run {run.id} is damaged") from None
+    return None if not found or found[0] is None else str(found[0])
 
 
 def _survey(crate: Any, digest: str | None) -> list[Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deblur.catalog import Catalog, RunRow, SequenceRow
+from deblur.damage import find_damage
 from deblur.errors import ConfigError, StoreError
 from deblur.ingest import Progress, say
-from deblur.integrity import find_damage
 from deblur.io import images
 from deblur.io.export import export_frames, export_stack, layer_of
 from deblur.io.originals import original_of

@@ -14,9 +14,10 @@ from prefect import flow  # noqa: E402  (the environment comes first)
 from pydantic import Field  # noqa: E402
 
 from deblur.config import load_job  # noqa: E402
+from deblur.damage import find_damage  # noqa: E402
 from deblur.errors import DeblurError  # noqa: E402
 from deblur.hooks import tell  # noqa: E402
-from deblur.integrity import find_damage, repair  # noqa: E402
+from deblur.integrity import repair  # noqa: E402
 from deblur.night import Crew  # noqa: E402
 from deblur.redact import without_secrets  # noqa: E402
 from deblur.store import Archive, Sample  # noqa: E402

@@ -14,6 +14,7 @@ import pytest
 from deblur import integrity
 from deblur import job as work
 from deblur.config import Cluster, load_job, with_settings
+from deblur.damage import find_damage
 from deblur.evidence import keep_copy
 from deblur.provenance import survey_of
 from deblur.store import Archive, RunStore, SequenceStore, find_run
@@ -42,7 +43,7 @@ def damage(path: Path, how: str) -> None:
 
 
 def repaired(archive: Archive) -> list[str]:
-    found = list(integrity.find_damage(archive))
+    found = list(find_damage(archive))
     assert found
     return [str(left) for left in integrity.repair(archive, found)]
 
@@ -59,7 +60,7 @@ def test_damage_to_every_kind_of_file_at_once(place: Path, how: str) -> None:
     assert repaired(archive) == []
     assert bytes_of(place) == before
     assert find_run(f"{place}/frames")[1].digest() == digest
-    assert list(integrity.find_damage(archive)) == []
+    assert list(find_damage(archive)) == []
 
 
 def test_each_record_alone_is_named_and_comes_back(place: Path) -> None:
@@ -69,7 +70,7 @@ def test_each_record_alone_is_named_and_comes_back(place: Path) -> None:
         if kind.startswith("shard"):
             continue
         flip(path)
-        found = list(integrity.find_damage(archive, sample=integrity.LITTLE))
+        found = list(find_damage(archive, sample=integrity.LITTLE))
         assert path.relative_to(run.path).as_posix() in {d.problem.shard for d in found}, kind
         assert integrity.repair(archive, found) == [], kind
         assert bytes_of(place) == before, kind
@@ -144,7 +145,7 @@ def test_a_repair_on_a_cluster_has_the_same_bits(place: Path) -> None:
     job = parse_job({"archive": str(place), "sources": [{"path": "x"}]})
     job = job.model_copy(update={"cluster": Cluster(kind="local", workers=2)})
     with Crew(job) as crew:
-        assert integrity.repair(archive, list(integrity.find_damage(archive)), connection=crew.share) == []
+        assert integrity.repair(archive, list(find_damage(archive)), connection=crew.share) == []
     assert bytes_of(place) == before
 
 
@@ -221,7 +222,7 @@ def test_who_died_as_he_replaced_the_survey_did_no_damage(finished: Path, place:
     if left.endswith("draft"):
         owner = asdict(Owner.here()) | {"pid": 0, "started": "long ago"}
         write_json(sequence.path / left / "draft.json", {"told": {}, "arrays": [], "owner": owner})
-    assert list(integrity.find_damage(archive)) == []
+    assert list(find_damage(archive)) == []
     shard = run.path / "0/c/0/0/0/0"
     flip(shard)
     assert repaired(archive) == []

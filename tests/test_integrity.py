@@ -13,6 +13,7 @@ import deblur.execute
 from deblur import integrity
 from deblur import job as work
 from deblur.config import load_job
+from deblur.damage import find_damage
 from deblur.store import Archive, Sample, find_run, verify_run
 from deblur.store.ledger import Ledger
 from deblur.unit import Task, run_unit
@@ -81,7 +82,7 @@ def test_the_level_that_no_unit_writes_is_repaired(place: Path, computed: list[T
     before = bytes_of(place)
     flip(run.path / f"{run.spec.levels - 1}/c/0/0/0/0")
     archive = Archive.open(place)
-    damages = list(integrity.find_damage(archive))
+    damages = list(find_damage(archive))
     assert len(damages) == 1
     assert integrity.repair(archive, damages) == []
     assert bytes_of(place) == before
@@ -118,7 +119,7 @@ def test_a_run_of_other_numerics_is_not_repaired(place: Path, monkeypatch: pytes
     run = find_run(f"{place}/frames")[1]
     flip(run.path / "0/c/0/0/0/0")
     archive = Archive.open(place)
-    damages = list(integrity.find_damage(archive))
+    damages = list(find_damage(archive))
     monkeypatch.setattr("deblur.window.NUMERICS_VERSION", 99)
     (left,) = integrity.repair(archive, damages)
     assert "earlier version of the numerics: reprocess" in str(left)
@@ -155,7 +156,7 @@ def test_a_run_beside_another_source_is_told(place: Path) -> None:
     crate.write_text(
         crate.read_text().replace(Archive.open(place).sequence("frames").source.digest, "0" * 64)
     )
-    said = [str(damage) for damage in integrity.find_damage(Archive.open(place))]
+    said = [str(damage) for damage in find_damage(Archive.open(place))]
     assert "is not what was written" in said[0]
     assert "made from another source" in said[1]
 
@@ -186,7 +187,7 @@ def test_metadata_that_others_could_not_read_is_found(place: Path) -> None:
     group["attributes"]["ome"]["multiscales"][0]["axes"][0]["type"] = "weather"
     group["attributes"]["ome"]["multiscales"][0]["axes"].pop()
     (run.path / "zarr.json").write_text(json.dumps(group))
-    assert any("not valid OME-Zarr" in str(damage) for damage in integrity.find_damage(Archive.open(place)))
+    assert any("not valid OME-Zarr" in str(damage) for damage in find_damage(Archive.open(place)))
 
 
 def test_what_was_left_by_a_repair_that_was_killed_is_no_run(place: Path) -> None:

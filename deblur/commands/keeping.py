@@ -78,7 +78,7 @@ def verify(
     from contextlib import nullcontext
 
     from deblur.config import load_job
-    from deblur.integrity import find_damage
+    from deblur.damage import find_damage
     from deblur.integrity import repair as mend
     from deblur.night import Crew
     from deblur.store import Archive, Sample

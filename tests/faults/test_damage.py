@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deblur.damage import Damage, find_damage
 from deblur.errors import StoreError
-from deblur.integrity import Damage, find_damage
 from deblur.store import Archive
 from tests.faults.world import NAME, World, finish, harm
 

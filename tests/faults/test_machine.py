@@ -27,8 +27,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from deblur import job as work
 from deblur import night
 from deblur.config import JobConfig, load_job, with_settings
+from deblur.damage import Damage, find_damage
 from deblur.errors import DeblurError
-from deblur.integrity import Damage, find_damage, repair
+from deblur.integrity import repair
 from deblur.outcome import Outcome
 from deblur.store import Archive, SequenceStore
 from deblur.store.durable import read_json, sha256_file

@@ -18,7 +18,7 @@ from deblur import job as work
 from deblur import night
 from deblur.catalog import Catalog
 from deblur.config import load_job
-from deblur.integrity import find_damage
+from deblur.damage import find_damage
 from deblur.store import Archive
 from tests.small import JOB, write_frames, write_job
 
