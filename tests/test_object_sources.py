@@ -17,8 +17,8 @@ from PIL import Image
 from deblur import job as work
 from deblur import night
 from deblur.config import JobConfig, load_job
+from deblur.damage import find_damage
 from deblur.errors import ConfigError, StoreError
-from deblur.integrity import find_damage
 from deblur.io.export import export_frames
 from deblur.place import ObjectPlace, Stat, place
 from deblur.store import Archive

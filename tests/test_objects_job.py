@@ -16,7 +16,8 @@ import pytest
 from deblur import job as work
 from deblur import night
 from deblur.config import load_job, with_settings
-from deblur.integrity import find_damage, repair
+from deblur.damage import find_damage
+from deblur.integrity import repair
 from deblur.place import ObjectPlace, place
 from deblur.store import Archive, RunStore, verify_run
 from tests.small import Command, write_frames, write_job

@@ -12,8 +12,8 @@ import pytest
 
 from deblur import job as work
 from deblur.config import JobConfig, load_job, with_settings
+from deblur.damage import find_damage
 from deblur.errors import StoreError
-from deblur.integrity import find_damage
 from deblur.outcome import Outcome
 from deblur.store import (
     Archive,
