@@ -65,8 +65,11 @@ def repair(
     for damage in damages:
         by_store.setdefault((damage.sequence, damage.run), []).append(damage)
     for (sequence_id, run_id), found in sorted(by_store.items()):  # sources, "", come before runs
-        store = archive.sequence(sequence_id)
         try:
+            if sequence_id == "":
+                archive.mend()
+                continue
+            store = archive.sequence(sequence_id)
             with store.lease().held():
                 store.sweep()
                 if run_id == "":

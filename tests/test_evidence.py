@@ -15,6 +15,7 @@ from deblur import integrity
 from deblur import job as work
 from deblur.config import Cluster, load_job, with_settings
 from deblur.damage import find_damage
+from deblur.errors import StoreError
 from deblur.evidence import keep_copy
 from deblur.provenance import survey_of
 from deblur.store import Archive, RunStore, SequenceStore, find_run
@@ -196,6 +197,24 @@ def test_a_run_is_repaired_after_the_survey_was_made_otherwise(finished: Path, p
     assert repaired(archive) == []
     assert bytes_of(run.path) == first
     assert bytes_of(place) == before
+
+
+@pytest.mark.parametrize("how", ["flip", "delete"])
+def test_what_makes_a_folder_an_archive_comes_back(place: Path, deblur: Command, how: str) -> None:
+    before = bytes_of(place)
+    for name in ("archive.json", "archive.copy.json"):
+        damage(place / name, how)
+        (fault,) = deblur("verify", place).faults
+        assert name in fault
+        assert "1 repaired" in deblur("verify", place, "--repair").out
+        assert bytes_of(place) == before
+    damage(place / "archive.json", how)
+    (fault,) = deblur("status", place).faults
+    assert f"`deblur verify {place} --repair`" in fault
+    with pytest.raises(StoreError, match="--repair"):
+        Archive.create(place)
+    damage(place / "archive.copy.json", how)
+    assert deblur("verify", place, "--repair").code == 1
 
 
 def test_a_publication_without_a_copy_says_so(place: Path) -> None:
