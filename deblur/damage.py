@@ -104,19 +104,23 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
     decided: set[str] = set()  # runs that were published at some time
     try:
         if (store.path / PUBLICATION_COPY).exists():
-            decided = {str(entry["run"]) for entry in store.kept_publication()["history"]}
+            decided = {str(entry["run"]) for entry in store.kept_publication().get("history", ())}
     except StoreError as error:
         yield Problem("metadata", PUBLICATION_COPY, str(error))
     try:
-        current = store.current()
+        publication = store.publication()[0]
     except StoreError as error:
         yield Problem("metadata", PUBLICATION, str(error))
         return
+    current, kept = publication.get("run"), set(kept_runs(store))
+    if publication and kept and not (store.path / PUBLICATION_COPY).exists():
+        copy = store.path / PUBLICATION_COPY
+        yield Problem("metadata", PUBLICATION_COPY, f"{copy} is missing: repair writes it anew")
     # of a run that has a copy, the copy tells
-    if current is not None and current not in sealed and current not in kept_runs(store):
+    if current is not None and current not in {*sealed, *kept}:
         yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
     # a run that is sealed and has no copy yet is about to be published
-    if {*sealed, *decided} & set(kept_runs(store)) and not store.publication()[0]:
+    if {*sealed, *decided} & kept and not publication:
         yield Problem(
             "metadata", PUBLICATION, f"{store.path / PUBLICATION} is missing: restore it from a copy"
         )
