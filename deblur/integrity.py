@@ -36,7 +36,7 @@ from deblur.store import (
 )
 from deblur.store.archive import PUBLICATION, PUBLICATION_COPY, REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import copy_file, move_tree, remove_tree
+from deblur.store.durable import copy_file, move_tree, remove_tree, sweep_partials
 from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import DOCUMENTS, PIXELS, pixel_digest
 from deblur.store.table import ShardTable
@@ -72,6 +72,7 @@ def repair(
             store = archive.sequence(sequence_id)
             with store.lease().held():
                 store.sweep()
+                sweep_partials(store.path)
                 if run_id == "":
                     left += _repair_source(store, found, progress)
                     left += _repair_state(archive, store, found, connection, progress)

@@ -377,6 +377,12 @@ FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("corrupt", {"where": "source", "number": 26973}),
         ("reprocess", {"which": 2, **CALM}),
     ],
+    "what a repair that was killed left in the source": [
+        ("run", {"which": 0, **CALM}),
+        ("corrupt", {"where": "source", "number": 924}),
+        ("repair", {"trouble": Trouble("killed", 50)}),
+        ("repair", CALM),
+    ],
 }
 
 
