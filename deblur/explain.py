@@ -70,7 +70,8 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
     count, _, height, width = run.spec.shape
     if not (0 <= frame < count and 0 <= at[0] < height and 0 <= at[1] < width):
         raise ConfigError(
-            f"frame {frame} at {at[0]},{at[1]} is not in {sequence.id}: it has {count} frames of {height}×{width}"
+            f"frame {frame} at {at[0]},{at[1]} is not in {sequence.id}: it has {count} frames of {height}×{width}, "
+            "all counted from 0"
         )
     p, infos = Parameters.load(run.parameters), frame_infos(sequence.source)
     records = {stage: _record(run, stage, frame, at) for stage in ("motion", "restore")}

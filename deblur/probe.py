@@ -14,7 +14,7 @@ from deblur.survey import refine
 from deblur.types import Float
 from deblur.window import JOINT, RestoreSettings, restore_window
 
-WARM, SIDE = 64, 512  # px of the windows; much smaller than a real one, one would stay in the caches
+WARM, SIDE = 64, 768  # px of the windows: a much smaller one would stay in the caches, as a real one does not
 SHIFT = 6
 FRACTION = 0.5
 SHORT, LONG = 2.0, 64.0  # px of a path
@@ -44,26 +44,24 @@ def seconds_per_megapixel(
 def _measured(settings: RestoreSettings, motion_method: str, noisy: bool, path: float) -> dict[str, float]:
     found = {}
     for side in (WARM, SIDE):  # the first turn compiles
-        views, fields = _scene(side, round(path / FRACTION))
+        views, ahead = _scene(side, round(path / FRACTION))
         megapixels = side * side / 1e6
-        coarse = np.ascontiguousarray(fields[0][:, ::4, ::4])
+        coarse = np.ascontiguousarray(ahead[:, ::4, ::4])
         began = time.process_time()
         refine(views[1], views[2], coarse, reduction=4, y0=0, x0=0, method=motion_method)
         found["motion"] = 2 * (time.process_time() - began) / megapixels
-        beside = tuple(
-            Neighbour(views[at][None], there, back, scale)
-            for at, there, back, scale in ((2, *fields, FRACTION), (0, *fields[::-1], -FRACTION))
-        )
+        after = Neighbour(views[2][None], ahead, -ahead, FRACTION)
+        before = Neighbour(views[0][None], -ahead, ahead, -FRACTION)
         began = time.process_time()
-        restore_window(views[1][None], beside, noise=JOINT if noisy else 0.0, settings=settings)
+        restore_window(views[1][None], (after, before), noise=JOINT if noisy else 0.0, settings=settings)
         found["restore"] = (time.process_time() - began) / megapixels
     return found
 
 
-def _scene(side: int, step: int) -> tuple[list[Float], list[Float]]:
-    """Three views (y, x) of a pan by `step` pixels, and the motion (2, y, x) to the next and to the one before."""
+def _scene(side: int, step: int) -> tuple[list[Float], Float]:
+    """Three views (y, x) of a pan by `step` pixels, and the motion (2, y, x) from each to the next."""
     wide = np.random.default_rng(0).random((side, side + 2 * step), np.float32)
     wide = (wide + np.roll(wide, 1, 1) + np.roll(wide, 2, 1)) / np.float32(3)
     ahead = np.zeros((2, side, side), np.float32)
     ahead[1] = -step
-    return [np.ascontiguousarray(wide[:, k * step : k * step + side]) for k in range(3)], [ahead, -ahead]
+    return [np.ascontiguousarray(wide[:, k * step : k * step + side]) for k in range(3)], ahead
