@@ -14,12 +14,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from deblur.config import Cluster
-from deblur.encryption import refuse_open, refuse_shared_kernels
+from deblur.encryption import issue, refuse_open, refuse_shared_kernels
 from deblur.errors import ConfigError, DeblurError, PlanError
 
 if TYPE_CHECKING:
@@ -191,12 +192,13 @@ def _local(cluster: Cluster, memory: int, need: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     with deaf_to_interrupts():
-        # loopback: a scheduler unpickles what reaches its port
+        # with certificates of its own: any user of this machine reaches loopback, and a scheduler unpickles what it gets
         started = LocalCluster(
             n_workers=cluster.workers or fitting_workers(need),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
+            security=_mutual(*(text.decode() for text in issue(late=timedelta(days=30)))),  # clocks jump
             memory_limit=memory,
             dashboard_address="127.0.0.1:0",
             silence_logs=50,  # a worker's heartbeat into a closing scheduler is no news; units' errors come back
@@ -351,15 +353,16 @@ def _security(cluster: Cluster) -> Any:
     """TLS with the profile's certificates, None where it has none."""
     if cluster.tls_ca is None:
         return None
+    return _mutual(cluster.tls_ca, str(cluster.tls_cert), str(cluster.tls_key))
+
+
+def _mutual(ca: str, cert: str, key: str) -> Any:
+    """TLS by which all know each other. Files, or what is in them."""
     from distributed.security import Security
 
-    pair = {"cert": cluster.tls_cert, "key": cluster.tls_key}
-    roles = {
-        f"tls_{role}_{part}": file
-        for role in ("client", "scheduler", "worker")
-        for part, file in pair.items()
-    }
-    return Security(tls_ca_file=cluster.tls_ca, require_encryption=True, **roles)
+    roles = ("client", "scheduler", "worker")
+    certs, keys = {f"tls_{role}_cert": cert for role in roles}, {f"tls_{role}_key": key for role in roles}
+    return Security(tls_ca_file=ca, require_encryption=True, **certs, **keys)
 
 
 def _tls_settings(cluster: Cluster) -> dict[str, Any]:

@@ -8,6 +8,7 @@ source in `evidence/source/`. Of `current.json` there is one beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from deblur.errors import StoreError
@@ -68,7 +69,7 @@ def _keep_copy(sequence: SequenceStore, kept: Kept) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / BEGUN, b"")
     for key, digest in new.items():
-        copy_file(kept.path / key, folder / key, digest)
+        copy_file(kept.path / key, _within(folder, key), digest)
     if new:
         settle_folders(
             {parent for key in new for parent in (folder / key).parents if sequence.path in parent.parents}
@@ -104,7 +105,7 @@ def mend(sequence: SequenceStore, kept: Kept) -> list[str]:
         return []
     lost = []
     for key, digest in _sums(folder).items():
-        here, there = kept.path / key, folder / key
+        here, there = _within(kept.path, key), _within(folder, key)
         if _is(here, digest) and not _is(there, digest):
             copy_file(here, there, digest)
         elif _is(there, digest) and not _is(here, digest):
@@ -139,6 +140,20 @@ def _files(kept: Kept) -> Iterator[str]:
         return iter(DOCUMENTS)
     seal = (kept.path / SEAL,) if kept.sealed else ()
     return (below(path, kept.path) for path in (*kept.documents(), *seal))
+
+
+def _within(folder: Place, key: str) -> Place:
+    """The file that a list of an archive, maybe somebody else's, names. Raises StoreError where the name, or a link on the
+    way from the folder, leads elsewhere: nothing is written there."""
+    path = folder / key
+    if isinstance(folder, Path) and isinstance(path, Path):
+        straight = folder.parent.resolve() / folder.name / key
+        leaves = Path(key).is_absolute() or ".." in straight.parts or straight.parent != path.parent.resolve()
+    else:
+        leaves = ".." in key.split("/")
+    if leaves:
+        raise StoreError(f"{path} leads out of {folder}: nothing is copied there; compare it by hand")
+    return path
 
 
 def _is(path: Place, digest: str) -> bool:

@@ -31,9 +31,10 @@ def fault_line(error: Any, model: type[BaseModel]) -> str:
         return f"{where}: unknown key{_instead(str(error['loc'][-1]), model)}; remove or correct it"
     if kind == "missing":
         return f"{where}: missing; add it"
-    given = "" if isinstance(error["input"], dict) else without_secrets(repr(error["input"]))
+    secret = error["loc"][:1] == ("hooks",)  # an address may be one by itself
+    given = "" if secret or isinstance(error["input"], dict) else without_secrets(repr(error["input"]))
     if kind in NO:
-        return f"{where}: {given} {NO[kind]}{_meaning(model, error['loc'])}"
+        return f"{where}: {given} {NO[kind]}{_meaning(model, error['loc'])}".replace(":  ", ": ")
     told = ": ".join(filter(None, (where, error["msg"].removeprefix("Value error, "))))
     told = told.replace("Input should be", "must be")
     told += f" (got {given})" if given and given.strip("'") not in told else ""

@@ -24,7 +24,7 @@ import numpy as np
 
 from deblur.errors import StoreError
 from deblur.place import Place
-from deblur.redact import without_secrets
+from deblur.redact import command_without_secrets, without_secrets
 from deblur.store.durable import canonical, digest_of, read_json, sha256_file, write_json
 from deblur.store.run import RunStore
 from deblur.store.source import SourceStore
@@ -161,8 +161,8 @@ def write_run_record(
         uuid.uuid4().urn,
         "CreateAction",
         name=f"deblur run {run.id}",
-        description=without_secrets(
-            " ".join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]])
+        description=command_without_secrets(
+            command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]
         ),
         startTime=_iso(began),
         endTime=_iso(ended),

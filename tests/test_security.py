@@ -1,24 +1,32 @@
-"""Who may reach what: schedulers, certificates, code in files, folders that code is loaded from, secrets."""
+"""Who may reach what: schedulers, certificates, code in files, folders that code is loaded from, archives of others."""
 
 from __future__ import annotations
 
 import ast
-import logging
+import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deblur import clusters
-from deblur import job as work
 from deblur.clusters import connect
-from deblur.config import Cluster, load_job
+from deblur.config import Cluster, parse_job
+from deblur.damage import find_damage
 from deblur.encryption import make_certificates, refuse_open, refuse_shared_kernels
-from deblur.errors import ConfigError
-from tests.small import command, write_frames, write_job
+from deblur.errors import ConfigError, StoreError
+from deblur.evidence import SUMS
+from deblur.integrity import repair
+from deblur.io import READERS, isolation
+from deblur.store import Archive, find_run, sha256_file
+from deblur.store.arrays import ShardedArray, create_array
+from deblur.store.durable import digest_of, write_json
+from deblur.store.shards import Grid
+from tests.small import command
 
 ROOT = Path(__file__).parents[1]
 TLS = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
@@ -87,6 +95,14 @@ def test_certificates_are_for_their_owner_only(
     assert not cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
+def test_batch_clusters_have_certificates_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(clusters, "_needed", lambda *_: told.update)
+    clusters._jobqueue(Cluster(kind="slurm", workers=2), 2**30, {})()
+    assert told["security"] is True
+    assert told["scheduler_options"]["dashboard_address"].startswith("127.0.0.1:")
+
+
 @pytest.fixture
 def encrypted(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a scheduler with a worker behind our own certificates, and those."""
@@ -125,11 +141,24 @@ def test_only_who_has_a_certificate_gets_in(
 
 
 @pytest.mark.slow
-def test_local_processes_listen_on_loopback_only() -> None:
+def test_local_processes_listen_on_loopback_only_and_let_nobody_else_of_this_machine_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import psutil
 
+    monkeypatch.setattr(clusters, "PATIENCE", 2.0)
+    others = {key: str(path) for key, path in make_certificates(tmp_path / "others").items()}
     with connect(Cluster(kind="local", workers=1), memory=2**30) as client:
         assert client is not None
+        assert client.submit(sum, [1, 2]).result() == 3
+        address = client.scheduler.address
+        assert address.startswith("tls://")
+        for told in ({"address": address.replace("tls", "tcp")}, {"address": address, **others}):
+            with (
+                pytest.raises(ConfigError, match="no scheduler answers there"),
+                connect(Cluster(kind="address", **told), memory=2**30),
+            ):
+                pass
         mine = psutil.Process()
         found = [c.laddr.ip for p in (mine, *mine.children(recursive=True)) for c in p.net_connections("inet")
                  if c.status == psutil.CONN_LISTEN]  # fmt: skip
@@ -150,6 +179,20 @@ def test_kernels_that_others_may_write_are_not_loaded(
         folder.chmod(mode)
         with pytest.raises(ConfigError, match="chmod 700"):
             refuse_shared_kernels(str(folder))
+    folder.chmod(0o755)
+    (folder / "of_a_module").mkdir(mode=0o755)
+    (folder / "of_a_module" / "kernel.nbc").touch(mode=0o644)
+    refuse_shared_kernels(str(folder))
+    for inside in (folder / "of_a_module", folder / "of_a_module" / "kernel.nbc"):  # as by a umask of 002
+        before = stat.S_IMODE(inside.stat().st_mode)
+        inside.chmod(before | 0o020)
+        with pytest.raises(ConfigError, match="chmod 700"):
+            refuse_shared_kernels(str(folder))
+        folder.chmod(0o700)
+        refuse_shared_kernels(str(folder))  # nobody gets there
+        folder.chmod(0o755)
+        inside.chmod(before)
+    folder.chmod(0o777)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder))
     said = command(capsys)("init", tmp_path / "job.toml")
     assert (said.code, len(said.faults)) == (2, 1)
@@ -160,6 +203,64 @@ def test_kernels_that_others_may_write_are_not_loaded(
         monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
     with pytest.raises(ConfigError, match="may be written by others"):
         refuse_shared_kernels(str(folder))
+
+
+def test_foreign_files_are_decoded_apart_unless_asked_otherwise() -> None:
+    here = {name for name, opener in READERS.items() if opener.open.__module__ != isolation.__name__}
+    assert here == {"images", "npy"}  # pictures go there one by one; of an array nothing is decoded
+    assert parse_job({"archive": "a", "sources": [{"path": "b"}]}).decode.apart is not None
+
+
+@pytest.mark.parametrize("key", ["archive", "source"])
+@pytest.mark.parametrize(
+    "address", ["http://h/a", "zip::s3://b/a", "reference://b", "s3://b/../a", "s3://me:CANARY@b/a"]
+)
+def test_addresses_of_a_job_are_of_known_kinds(key: str, address: str) -> None:
+    told = {"archive": "a", "source": "b"} | {key: address}
+    with pytest.raises(ConfigError, match=r"address|deblur knows no") as caught:
+        parse_job({"archive": told["archive"], "sources": [{"path": told["source"]}]})
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["name", "link"])
+def test_an_archive_of_somebody_else_is_mended_nowhere_else(place: Path, tmp_path: Path, way: str) -> None:
+    """Its lists tell which copy comes into which place; none leads out of it, by name or by a link."""
+    (tmp_path / "home").mkdir()
+    mine = tmp_path / "home" / "settings.json"
+    mine.write_text("mine")
+    sequence, run = find_run(f"{place}/frames")
+    if way == "name":
+        kept, key, theirs = "source", "../../../../home/settings.json", place / "home" / "settings.json"
+        assert (sequence.source.path / key).resolve() == mine
+        (sequence.path / "evidence" / kept / "frames.jsonl").unlink()  # something to be mended
+    else:
+        kept, key = run.id, "notes/settings.json"
+        (run.path / "notes").symlink_to(mine.parent)
+        theirs = sequence.path / "evidence" / kept / key
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    listed = sequence.path / "evidence" / kept / SUMS
+    sums = json.loads(listed.read_text())["sums"] | {key: sha256_file(theirs)}
+    write_json(listed, {"sums": sums, "sha256": digest_of(sums)})
+
+    archive = Archive.open(place)
+    left = repair(archive, list(find_damage(archive)))
+    assert any("leads out of" in str(one) for one in left)
+    assert mine.read_text() == "mine"
+
+
+def test_codecs_that_we_never_write_are_not_read_from_an_archive_either(tmp_path: Path) -> None:
+    grid = Grid((2, 1, 8, 8), (1, 1, 8, 8), (2, 1, 8, 8))
+    create_array(tmp_path, "0", grid, "uint8", names=("t", "c", "y", "x"), attributes={})
+    ShardedArray(tmp_path, "0").write(((0, 2), (0, 1), (0, 8), (0, 8)), np.ones((2, 1, 8, 8), np.uint8))
+    file = tmp_path / "0" / "zarr.json"
+    told = json.loads(file.read_text())
+    inner = told["codecs"][0]["configuration"]["codecs"]
+    assert [codec["name"] for codec in inner] == ["bytes", "blosc", "crc32c"]
+    inner[1] = {"name": "gzip", "configuration": {"level": 1}}
+    file.write_text(json.dumps(told))
+    with pytest.raises(StoreError, match=r"codec 'gzip': deblur did not write it"):
+        ShardedArray(tmp_path, "0").read(((0, 2), (0, 1), (0, 8), (0, 8)))
 
 
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
@@ -223,62 +324,3 @@ def test_results_are_json_and_kept_nowhere() -> None:
     ]
     assert len(made) >= 4
     assert all(told.get("persist_result") is False for told in made)
-
-
-SECRETS = (
-    'metadata = { site = "A", api_key = "CANARY", see = "https://u:CANARY@h/?t=CANARY" }\n'
-    '[hooks]\nwebhook = "https://hooks.example.org/CANARY"\ncommand = ["notify", "--token=CANARY"]\n'
-)
-
-
-@pytest.mark.slow
-def test_secrets_are_told_to_nobody(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """In configuration and environment they are; in archive, catalog, report, log, answers and errors they are not."""
-    for name in ("AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "GOOGLE_API_KEY", "NOTIFY_TOKEN"):
-        monkeypatch.setenv(name, "CANARY")
-    monkeypatch.setenv("DEBLUR_CACHE", str(tmp_path / "cache"))
-    deblur = command(capsys)
-    write_frames(tmp_path / "frames")
-    job = write_job(tmp_path, source=SECRETS)
-    with caplog.at_level(logging.DEBUG):
-        (outcome,) = work.run(load_job(job))
-        assert outcome.published
-        said = [
-            deblur("status", tmp_path / "archive"),
-            deblur("list", tmp_path / "archive", "--json"),
-            deblur("explain", tmp_path / "archive" / "frames", "--frame", "1", "--at", "9,9"),
-            deblur("provenance", tmp_path / "archive" / "frames", "--format", "prov"),
-            deblur("restore", tmp_path / "frames", tmp_path / "out", "--report", tmp_path / "report.html",
-                   "-e", "0.75", "--workers", "1", "--set", "tiling.window=64", "--set", "tiling.chunk=32"),
-        ]  # fmt: skip
-        assert [each.code for each in said] == [0] * len(said)
-        job.write_text(
-            job.read_text().replace('path = "frames"', 'path = "s3://me:CANARY@bucket/a?sig=CANARY"')
-        )
-        said += [
-            deblur("plan", job),
-            deblur("restore", "s3://me:CANARY@bucket/a?sig=CANARY", tmp_path / "other"),
-        ]
-        assert [each.code for each in said[-2:]] == [2, 2]
-    assert not any("CANARY" in each.out + each.err for each in said)
-    assert "CANARY" not in caplog.text
-    looked_at = [path for path in tmp_path.rglob("*") if path.is_file() and path != job]
-    assert {path.suffix for path in looked_at} >= {".html", ".sqlite", ".json", ".jsonl"}
-    assert [path for path in looked_at if b"CANARY" in path.read_bytes()] == []
-
-
-def test_a_traceback_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import traceback
-
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
-    job = write_job(tmp_path)
-    job.write_text(job.read_text().replace('path = "frames"', 'path = "s3://me:CANARY@bucket/a"'))
-    with pytest.raises(ConfigError) as caught:
-        load_job(job)
-    error: BaseException | None = caught.value
-    assert "CANARY" not in "".join(traceback.format_exception(error))

@@ -6,7 +6,7 @@ pass). All-zero chunks are written too, so a chunk that is not there is always a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -33,6 +33,7 @@ from deblur.store.shards import (
 )
 
 REQUESTS = 16  #: to an object store, which answers each after a while; on a disk one heavy thread a process
+CODECS = {"sharding_indexed", "bytes", "blosc", "crc32c"}  # no others are written, nor read
 COMPRESSION = {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"}
 SETTINGS = {
     # the pipeline in Rust leaves cut shards under their final names when it is killed (zarrs-python#185)
@@ -144,6 +145,10 @@ class ShardedArray:
                 ) from None
         if array.shards is None:
             raise StoreError(f"array {self.name!r} in {self.path} is not sharded: deblur did not write it")
+        if strange := sorted(set(_codecs(array.metadata.to_dict()["codecs"])) - CODECS):
+            raise StoreError(
+                f"array {self.name!r} in {self.path} is stored by the codec {strange[0]!r}: deblur did not write it"
+            )
         return array
 
     @property
@@ -243,6 +248,14 @@ class ShardedArray:
             raise ArrayError(
                 f"{self.name!r} wants {self.dtype} of shape {shape} here, got {data.dtype} of {data.shape}"
             )
+
+
+def _codecs(told: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The names of these codecs, and of those inside of shards."""
+    for codec in told:
+        yield str(codec["name"])
+        inner = codec.get("configuration") or {}
+        yield from _codecs([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
 
 
 def _slices(region: Region) -> tuple[slice, ...]:

@@ -136,6 +136,15 @@ def zarr_chunks(folder: Path) -> Path:
     return zarr_with(folder, chunk_grid=grid)
 
 
+def zarr_shards(folder: Path) -> Path:
+    """A shard of 2**30 chunks, whose index alone is 16 GiB."""
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1, 1 << 15, 1 << 15]}}
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    told = {"chunk_shape": [1, 1, 1], "codecs": [{"name": "bytes"}], "index_codecs": [little]}
+    codecs = [{"name": "sharding_indexed", "configuration": told}]
+    return zarr_with(folder, shape=[2, 1 << 15, 1 << 15], chunk_grid=grid, codecs=codecs)
+
+
 BOMBS: list[tuple[Callable[[Path], Path], str]] = [
     (png_header, "max_pixels"),
     (jpeg_header, "max_pixels"),
@@ -149,6 +158,7 @@ BOMBS: list[tuple[Callable[[Path], Path], str]] = [
     (zarr_shape, "max_pages"),
     (zarr_planes, "max_pages"),
     (zarr_chunks, "max_bytes"),
+    (zarr_shards, "max_bytes"),
 ]
 OPEN = r"""
 import re, sys
