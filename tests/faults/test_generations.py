@@ -103,7 +103,7 @@ def test_other_code_after_a_kill_is_another_run_and_old_workers_are_refused(
     assert sequence(job).current() == outcome.plan.run
 
 
-@pytest.mark.seeds(3)
+@pytest.mark.seeds(1)
 def test_a_clock_that_jumps_a_day(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_clock_that_jumps_a_day(
     assert finish(job).computed == 0
 
 
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 def test_two_runs_from_nothing_on_one_archive(world: World, tmp_path: Path, seed: int) -> None:
     """Both may find that they are needed: for ingest, for the survey, for every unit."""
     job = world.job.model_copy(update={"archive": str(tmp_path / "archive")})

@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deblur import job as work
 from deblur.config import Cluster, load_job
 from deblur.io import open_source
-from tests.small import SMALL_UNITS, Said, write_frames, write_job
+from tests.faults.world import records
+from tests.small import SMALL_UNITS, Command, Said, write_frames, write_job
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,12 +42,6 @@ def start(*arguments: str, folder: Path, home: Path | None = None) -> subprocess
     )
 
 
-def records(archive: Path) -> int:
-    return sum(
-        path.read_bytes().count(b"\n") for path in archive.glob("sequences/*/runs/*/provenance/units/*.jsonl")
-    )
-
-
 def wait_for_units(process: subprocess.Popen[str], archive: Path, count: int) -> None:
     deadline = time.monotonic() + TIMEOUT
     while records(archive) < count:
@@ -58,6 +55,16 @@ def session(leader: int) -> list[str]:
     found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,args="], capture_output=True, text=True, check=True)
     rows = [line.split(None, 3) for line in found.stdout.splitlines()]
     return [" ".join(row) for row in rows if int(row[1]) == leader and not row[2].startswith("Z")]
+
+
+def listening(leader: int) -> list[str]:
+    """The addresses at which the processes of a session can be reached."""
+    found: list[str] = []
+    for row in session(leader):
+        with suppress(psutil.NoSuchProcess):
+            ports = psutil.Process(int(row.split()[0])).net_connections("inet")
+            found += [port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN]
+    return found
 
 
 def interrupt(
@@ -84,17 +91,11 @@ def shots(path: Path) -> Any:
 COMMAND = ("restore", "frames", "out.npy", "-e", "0.75", *SMALL_UNITS)
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What an undisturbed restore gives."""
-    folder = tmp_path_factory.mktemp("calm")
-    write_frames(folder / "frames", count=8)
-    assert start(*COMMAND, "--workers", "1", folder=folder).wait(timeout=TIMEOUT) == 0
-    return shots(folder / "out.npy")
-
-
+@pytest.mark.one_of("a restore is interrupted")
 @pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
-def test_an_interrupted_restore_goes_on(tmp_path: Path, calm: Any, whole_group: bool) -> None:
+def test_an_interrupted_restore_goes_on(
+    deblur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_group: bool
+) -> None:
     write_frames(tmp_path / "frames", count=8)
     process = start(*COMMAND, "--workers", "2", folder=tmp_path)
     hidden = tmp_path / ".out.npy.deblur"
@@ -106,12 +107,15 @@ def test_an_interrupted_restore_goes_on(tmp_path: Path, calm: Any, whole_group: 
     survived = records(hidden)
     assert survived >= 3
 
-    resumed = start(*COMMAND, "--workers", "1", "--json", folder=tmp_path)
-    out, err = resumed.communicate(timeout=TIMEOUT)
-    assert resumed.returncode == 0, err
+    monkeypatch.chdir(tmp_path)
+    resumed = deblur(*COMMAND, "--workers", "1", "--json")
+    assert resumed.code == 0, resumed.err
     units = 2 * 8 * 2  # stages × frames × boxes
-    assert json.loads(out)[0]["computed"] == units - survived
-    assert shots(tmp_path / "out.npy") == calm
+    assert json.loads(resumed.out)[0]["computed"] == units - survived
+    (tmp_path / "out.npy").rename(tmp_path / "resumed.npy")
+    undisturbed = deblur(*COMMAND, "--workers", "1", "--json")
+    assert json.loads(undisturbed.out)[0]["computed"] == units
+    assert shots(tmp_path / "resumed.npy") == shots(tmp_path / "out.npy")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("prefect")
 
 
+@pytest.mark.one_of("a run is interrupted")
 @pytest.mark.parametrize(
     ("number", "whole_group"),
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)],
@@ -130,7 +135,10 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, home: Path, number: int, who
     write_job(tmp_path, kind="local")
     process = start("run", "job.toml", folder=tmp_path, home=home)
     wait_for_units(process, tmp_path / "archive", 2)
+    reached = listening(process.pid)
     code, said, left, seconds = interrupt(process, whole_group, number)
+    assert len(reached) >= 4  # Prefect's server, Dask's scheduler with its dashboard, workers
+    assert set(reached) <= {"127.0.0.1", "::1"}
     line, *more = said.splitlines()
     assert (code, line, left) == (130, "deblur: interrupted; run the same command again to go on", [])
     assert not more or (

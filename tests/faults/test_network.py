@@ -7,36 +7,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deblur import job as work
 from deblur.clusters import SETTINGS, WORKER_ENVIRONMENT, _as_environment
-from deblur.config import load_job
 from deblur.encryption import make_certificates
 from deblur.upkeep import verify_archive
 from tests.faults.hosts import Host, hosts, missing
-from tests.faults.test_kill import outputs, prepare, records
+from tests.faults.world import outputs, prepare, records
 
-REASON = missing() if "slow" in " ".join(sys.argv) else ""
+REASON = missing() if {"slow", "seeds"} & set(re.findall(r"\w+", " ".join(sys.argv))) else ""
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
 ROOT = str(Path(__file__).parents[2])
 PORT = 8786
 UNITS = 2 * 2 * 3 * 3  # stages × rows × columns × blocks of frames
+SOON = {
+    "distributed.scheduler.worker-ttl": "10s",
+    "distributed.comm.timeouts.tcp": "6s",
+}  # half of what is usual
 CLIENT = """
 import sys
 from pathlib import Path
 from deblur import job
-from deblur.config import load_job
 from deblur.outcome import raise_for_failures
 (outcome,) = job.run(load_job(Path(sys.argv[1])))
 raise_for_failures([outcome])
@@ -50,13 +52,15 @@ class Site:
 
     folder: Path
     hosts: list[Host]
-    running: dict[str, subprocess.Popen[bytes]]
+    calm: dict[str, str]
+    settings: dict[str, Any]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def tls(self) -> dict[str, str]:
         return {f"tls_{part}": str(self.folder / f"{part}.pem") for part in ("ca", "cert", "key")}
 
     def start(self, name: str, host: int, *command: str) -> None:
-        environment = _as_environment(SETTINGS) | WORKER_ENVIRONMENT
+        environment = _as_environment(self.settings) | WORKER_ENVIRONMENT
         self.running[name] = self.hosts[host].start(
             *(sys.executable, "-m", *command),
             log=self.folder / f"{name}.log",
@@ -124,14 +128,15 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, calm: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     make_certificates(folder)
+    usual = request.config.getoption("seeds", None)
     with hosts(3) as found:
-        site = Site(folder, found, {})
+        site = Site(folder, found, calm, SETTINGS if usual else SETTINGS | SOON)
         try:
-            (calm,) = work.run(load_job(prepare(folder, "calm", "serial")))
-            assert calm.published
             site.scheduler()
             site.worker(1)
             site.worker(2)
@@ -153,7 +158,7 @@ def until(ready: Callable[[], object], site: Site, *, seconds: float = 60) -> fl
 def ended_well(site: Site, name: str, client: subprocess.Popen[bytes]) -> None:
     until(lambda: client.poll() is not None, site, seconds=90)
     assert client.returncode == 0, site.log("client")
-    assert outputs(site.folder / name) == outputs(site.folder / "calm")
+    assert outputs(site.folder / name) == site.calm
 
 
 def seen(site: Site, name: str) -> list[dict[str, Any]]:
@@ -224,6 +229,7 @@ def test_a_host_that_is_cut_off_is_given_up_and_comes_back(site: Site) -> None:
     assert verify_archive(site.folder / "cut") == []  # whatever the one that was cut off wrote late
 
 
+@pytest.mark.one_of("a worker hangs and comes back")
 def test_a_worker_that_is_stopped_and_goes_on_does_no_harm(site: Site) -> None:
     both_there(site)
     client = site.client(site.job("stopped"))
@@ -242,6 +248,7 @@ def test_a_worker_that_is_stopped_and_goes_on_does_no_harm(site: Site) -> None:
     assert verify_archive(site.folder / "stopped") == []
 
 
+@pytest.mark.one_of("the scheduler is killed")
 def test_a_killed_scheduler_is_one_line_and_the_same_command_goes_on(site: Site) -> None:
     both_there(site)
     job = site.job("orphaned")

@@ -82,7 +82,7 @@ def check(archive: Path, told: list[object]) -> None:
         assert verify_run(store.run(str(store.current()))) == ()
 
 
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 def test_power_loss(world: World, recording: tuple[Log, JobConfig], tmp_path: Path, seed: int) -> None:
     log, job = recording
     rng = np.random.default_rng(seed)

@@ -1,4 +1,5 @@
-"""The processes around the work die: the client, the scheduler, the flow, Prefect's server. The next start goes on."""
+"""The processes around the work die: the client, the scheduler, the flow, Prefect's server, or all of them. The next start
+goes on."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from deblur import job as work
-from deblur.config import Cluster
-from tests.faults.world import UNITS, World, contents, finish, sequence
+from deblur.config import Cluster, load_job
+from deblur.upkeep import verify_archive
+from tests.faults.world import UNITS, World, contents, finish, outputs, prepare, records, sequence
 from tests.flows.servers import ROOT, Server, wait_until
 
 pytestmark = [
@@ -59,17 +61,18 @@ def cluster(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
-@pytest.mark.seeds(1)
+@pytest.mark.one_of("the scheduler is killed")
+@pytest.mark.parametrize("share", SHARES)
 def test_the_scheduler_is_killed(
-    world: World, tmp_path: Path, cluster: list[subprocess.Popen[bytes]], seed: int
+    world: World, tmp_path: Path, cluster: list[subprocess.Popen[bytes]], share: float
 ) -> None:
     address = json.loads((tmp_path / "scheduler").read_text())["address"]
     job = world.copy(tmp_path, cluster=Cluster(kind="address", address=address))
-    share = SHARES[(seed + 1) % 3]
     killed: list[int] = []
+    enough = max(1, round(share * UNITS))
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage.startswith(("motion", "restore")) and recorded(job) >= share * UNITS and not killed:
+        if stage.startswith(("motion", "restore")) and recorded(job) >= enough and not killed:
             killed.append(recorded(job))
             os.kill(cluster[0].pid, signal.SIGKILL)
 
@@ -124,12 +127,14 @@ def flow(server: Server, job: work.JobConfig, *, victim: int = 0, records: int =
         ).returncode  # fmt: skip
 
 
-def test_the_flow_process_is_killed_at_10_50_and_90_percent(
-    world: World, server: Server, tmp_path: Path
+@pytest.mark.one_of("the flow is killed")
+@pytest.mark.parametrize("shares", [*((share,) for share in SHARES), SHARES], ids=str)
+def test_the_flow_process_is_killed(
+    world: World, server: Server, tmp_path: Path, shares: tuple[float, ...]
 ) -> None:
     job = world.copy(tmp_path)
     done = 0
-    for share in SHARES:
+    for share in shares:
         more = max(1, round(share * UNITS) - done)
         assert flow(server, job, records=more) == -signal.SIGKILL
         done += more
@@ -166,6 +171,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.one_of("the client is killed")
 def test_the_client_is_killed_and_its_workers_do_not_outlive_it(world: World, tmp_path: Path) -> None:
     job = world.copy(tmp_path, cluster=Cluster(kind="local", workers=1))
     (tmp_path / "job.json").write_text(job.model_dump_json())
@@ -180,6 +186,27 @@ def test_the_client_is_killed_and_its_workers_do_not_outlive_it(world: World, tm
     assert survived >= 2
     assert finish(job.model_copy(update={"cluster": Cluster(kind="serial")})).computed <= UNITS - survived
     assert contents(job) == world.equal
+
+
+@pytest.mark.one_of("the client is killed")
+def test_the_client_and_its_workers_are_killed_and_other_workers_go_on(
+    calm: dict[str, str], tmp_path: Path
+) -> None:
+    job = load_job(prepare(tmp_path, "archive", "local"))
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    (tmp_path / "client.py").write_text(CLIENT.format(root=str(ROOT)))
+    archive, log = tmp_path / "archive", tmp_path / "log"
+    process = begin(str(tmp_path / "client.py"), str(tmp_path / "job.json"), log=log, env=dict(os.environ))
+    wait_until(lambda: records(archive) >= 9 or process.poll() is not None, 240, log)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    survived = records(archive)
+    outcome = finish(job)
+    assert outcome.plan is not None
+    assert outcome.computed <= outcome.plan.cost.units - survived + 1
+    assert outputs(archive) == calm
+    assert verify_archive(archive) == []
+    assert sequence(job).current() == outcome.plan.run
 
 
 def session(leader: int) -> list[str]:

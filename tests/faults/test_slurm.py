@@ -19,7 +19,7 @@ from deblur.clusters import connect
 from deblur.config import Cluster, load_job, with_settings
 from deblur.execute import run_tasks
 from tests.conftest import pan
-from tests.faults.test_kill import outputs, prepare
+from tests.faults.world import outputs, prepare
 from tests.test_execute import fine, tasks
 
 MISSING = [name for name in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(name) is None]
@@ -140,14 +140,12 @@ def profile(folder: Path) -> dict[str, object]:
 
 
 def test_a_job_on_slurm_has_the_same_bits(
-    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: Path, calm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (calm,) = work.run(load_job(prepare(tmp_path, "calm", "serial")))
     (batch,) = work.run(with_settings(load_job(prepare(tmp_path, "batch", "local")), profile(slurm)))
-    assert calm.published
     assert batch.published, batch.faults()
-    assert outputs(tmp_path / "batch") == outputs(tmp_path / "calm")
+    assert outputs(tmp_path / "batch") == calm
 
 
 def test_a_cancelled_worker_is_replaced(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

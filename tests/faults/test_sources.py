@@ -43,7 +43,7 @@ def replace(path: Path, donor: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewrite, replace])
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 def test_a_frame_that_changes_during_ingest(
     tmp_path: Path, change: Callable[[Path, Path], None], seed: int
 ) -> None:

@@ -15,8 +15,8 @@ import pytest
 from deblur import job as work
 from deblur.config import load_job
 from deblur.encryption import make_certificates
-from tests.faults.test_kill import outputs, prepare
 from tests.faults.test_slurm import free_ports
+from tests.faults.world import outputs, prepare
 
 SSHD = shutil.which("sshd") or (p if os.access(p := "/usr/sbin/sshd", os.X_OK) else None)
 pytestmark = [
@@ -84,16 +84,14 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_job_through_ssh_has_the_same_bits(
-    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    remote: Path, calm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(remote))  # where asyncssh looks for its configuration
-    (calm,) = work.run(load_job(prepare(tmp_path, "calm", "serial")))
     job = prepare(tmp_path, "far", "ssh")
     keys = {"python": str(remote / "python")} | make_certificates(tmp_path / "keys")
     told = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
     job.write_text(f'{job.read_text()}hosts = ["here", "here"]\n{told}')
     (outcome,) = work.run(load_job(job))
-    assert calm.published
     assert outcome.published, outcome.faults()
-    assert outputs(tmp_path / "far") == outputs(tmp_path / "calm")
+    assert outputs(tmp_path / "far") == calm
     assert subprocess.run(["pgrep", "-f", str(remote / "python")], capture_output=True).stdout == b""

@@ -44,6 +44,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
+@pytest.mark.one_of("storage stays wrong")
 @pytest.mark.parametrize("kind", NAMES)
 def test_what_stays_wrong_is_tried_once_and_named(
     world: World, tmp_path: Path, tried: Counter[str], kind: str
@@ -71,7 +72,7 @@ def test_what_stays_wrong_is_tried_once_and_named(
     assert partials(job) == []
 
 
-@pytest.mark.seeds(4)
+@pytest.mark.seeds(2)
 def test_a_hiccup_is_tried_again(world: World, tmp_path: Path, tried: Counter[str], seed: int) -> None:
     """Wherever it strikes while units are computed and recorded, nobody has to start anything again."""
     job = world.copy(tmp_path)
@@ -123,7 +124,7 @@ def test_a_hiccup_without_end_is_given_up(world: World, tmp_path: Path, tried: C
     assert contents(job) == world.equal
 
 
-@pytest.mark.seeds(6)
+@pytest.mark.seeds(2)
 def test_a_hiccup_anywhere_leaves_nothing_that_a_second_run_does_not_mend(
     world: World, tmp_path: Path, seed: int
 ) -> None:

@@ -49,7 +49,7 @@ def steps(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     return [*range(disk.steps), *shards * 4]
 
 
-@pytest.mark.seeds(8)
+@pytest.mark.seeds(3)
 def test_killed_in_the_middle_of_a_write(world: World, tmp_path: Path, steps: list[int], seed: int) -> None:
     job = world.copy(tmp_path)
     at = int(np.random.default_rng(seed).choice(steps))
@@ -94,7 +94,8 @@ def late(world: World, folder: Path, fault: Fault) -> tuple[work.JobConfig, int]
     return job, child(act)
 
 
-@pytest.mark.seeds(3)
+@pytest.mark.one_of("a worker hangs and comes back")
+@pytest.mark.seeds(1)
 def test_a_write_that_comes_after_everything_is_done(world: World, tmp_path: Path, seed: int) -> None:
     job, stuck = late(world, tmp_path, hang_at(int(np.random.default_rng(seed).integers(8))))
     try:
