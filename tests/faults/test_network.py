@@ -31,14 +31,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
 ROOT = str(Path(__file__).parents[2])
 PORT = 8786
 UNITS = 2 * 2 * 3 * 3  # stages × rows × columns × blocks of frames
-SOON = {
-    "distributed.scheduler.worker-ttl": "10s",
-    "distributed.comm.timeouts.tcp": "6s",
-}  # half of what is usual
+# half of what is usual: the night waits as long as a real one
+SOON = {"distributed.scheduler.worker-ttl": "10s", "distributed.comm.timeouts.tcp": "6s"}
 CLIENT = """
 import sys
 from pathlib import Path
 from deblur import job
+from deblur.config import load_job
 from deblur.outcome import raise_for_failures
 (outcome,) = job.run(load_job(Path(sys.argv[1])))
 raise_for_failures([outcome])
