@@ -91,10 +91,15 @@ def copy_problems(sequence: SequenceStore, kept: Kept) -> Iterator[Problem]:
         yield Problem("metadata", SUMS, str(error))
         return
     for key, digest in sums.items():
-        if not _is(kept.path / key, digest):
-            what = "is not what was written" if (kept.path / key).is_file() else "is missing"
+        try:
+            here, there = _within(kept.path, key), _within(folder, key)
+        except StoreError as error:
+            yield Problem("metadata", key, str(error))
+            continue
+        if not _is(here, digest):
+            what = "is not what was written" if here.is_file() else "is missing"
             yield Problem("metadata", key, f"{key} of {name} {what}")
-        if not _is(folder / key, digest):
+        if not _is(there, digest):
             yield Problem("metadata", key, f"the kept copy of {key} of {name} is damaged or gone")
 
 
@@ -144,7 +149,7 @@ def _files(kept: Kept) -> Iterator[str]:
 
 def _within(folder: Place, key: str) -> Place:
     """The file that a list of an archive, maybe somebody else's, names. Raises StoreError where the name, or a link on the
-    way from the folder, leads elsewhere: nothing is written there."""
+    way from the folder, leads elsewhere: nothing is read or written there."""
     path = folder / key
     if isinstance(folder, Path) and isinstance(path, Path):
         straight = folder.parent.resolve() / folder.name / key
@@ -152,7 +157,7 @@ def _within(folder: Place, key: str) -> Place:
     else:
         leaves = ".." in key.split("/")
     if leaves:
-        raise StoreError(f"{path} leads out of {folder}: nothing is copied there; compare it by hand")
+        raise StoreError(f"{path} leads out of {folder}: nothing is copied there or from there")
     return path
 
 

@@ -30,7 +30,7 @@ from deblur.store import (
     state_of,
     verify_run,
 )
-from deblur.store.durable import copy_tree, remove_tree, sweep_partials, write_atomic
+from deblur.store.durable import copy_tree, remove_tree, write_atomic
 from deblur.tiling import Box, boxes
 
 DAY = 86400.0
@@ -224,7 +224,6 @@ def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list
 def _remove(sequence: SequenceStore, run: RunStore) -> None:
     """The evidence aside, the run away."""
     kept = sequence.path / "pruned" / run.id
-    sweep_partials(kept)
     copy_tree(run.path / "provenance", kept / "provenance")
     if has_record(run):
         write_atomic(kept / CRATE, (run.path / CRATE).read_bytes())

@@ -24,6 +24,7 @@ from deblur.store.durable import (
     read_seen,
     remove_tree,
     settle_folders,
+    sweep_partials,
     with_digest,
     write_atomic,
     write_checked,
@@ -271,17 +272,21 @@ class SequenceStore:
         return tuple(sorted(name for name in names if not name.startswith(REPAIR)))
 
     def sweep(self) -> None:
-        """Remove what was left by removals, repairs and surveys that were killed; only while holding the lease."""
+        """Remove what was left by removals, repairs, surveys and copies that were killed, and by runs that were being laid
+        out; only while holding the lease."""
         for aside in listed(self.path, f".{self.survey_path.name}.*.repair"):
             if not self.survey_path.exists():
                 move_tree(aside, self.survey_path)
         survey.sweep(self.survey_path)
         runs = self.path / "runs"
-        found = [*listed(runs, f"{REPAIR}*"), *listed(self.path, ".*.repair")]
-        for folder in (self.path, runs, self.path / "evidence"):
+        copies = self.path / "evidence", self.path / "pruned"
+        found = [*listed(runs, f"{REPAIR}*"), *listed(runs, ".*.staging"), *listed(self.path, ".*.repair")]
+        for folder in (self.path, runs, *copies):
             found += listed(folder, ".*.gone")
         for left in found:
             remove_tree(left)
+        for folder in copies:
+            sweep_partials(folder)
 
     def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):

@@ -45,6 +45,7 @@ def publish_run(
     recorded, expected = len(run.table()), run.expected_shards()
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
+    sequence.sweep()
     for folder in (run.path, run.path / "provenance"):
         for partial in folder.glob(".*.partial"):  # of a record or a seal whose writer was killed
             partial.unlink(missing_ok=True)

@@ -383,6 +383,17 @@ FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("repair", {"trouble": Trouble("killed", 50)}),
         ("repair", CALM),
     ],
+    "the run aside that a repair was laying out when it was killed": [
+        ("run", {"which": 1, **CALM}),
+        ("reprocess", {"which": 0, **CALM}),
+        ("corrupt", {"where": "shard", "number": 0}),
+        ("repair", {"trouble": Trouble("killed", 24)}),
+    ],
+    "what a removal that was killed left of a run that was published again": [
+        ("run", {"which": 1, **CALM}),
+        ("reprocess", {"which": 0, **CALM}),
+        ("prune", {"keep": 0, "trouble": Trouble("killed", 32)}),
+    ],
 }
 
 

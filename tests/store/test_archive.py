@@ -56,6 +56,26 @@ def test_sequences_are_those_whose_ingest_finished(tmp_path: Path) -> None:
     assert archive.sequence(found).name == "clip 1"
 
 
+def test_what_was_left_by_those_who_were_killed_is_swept(tmp_path: Path) -> None:
+    sequence_at(tmp_path, name="clip")
+    store = Archive.open(tmp_path).sequence("clip")
+    left = (
+        "runs/.run-1.ome.zarr.0.staging/zarr.json",
+        "runs/_repair-run-1.ome.zarr/zarr.json",
+        "runs/.run-1.ome.zarr.gone/zarr.json",
+        "evidence/run-1/.sums.json.0.partial",
+        "evidence/.run-1.gone/sums.json",
+        "pruned/run-1/provenance/.parameters.json.0.partial",
+    )
+    kept = ("evidence/run-1/sums.json", "pruned/run-1/provenance/parameters.json")
+    for name in (*left, *kept):
+        (store.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.path / name).write_text("{}")
+    store.sweep()
+    assert [name for name in left if (store.path / name).exists()] == []
+    assert all((store.path / name).exists() for name in kept)
+
+
 def test_names_that_differ_by_case_only_get_ids_that_do_not(tmp_path: Path) -> None:
     sequence_at(tmp_path, name="clip")
     archive = Archive.open(tmp_path)
