@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.deconv.hybrid import Refiner
 from deblur.errors import ArrayError, ConfigError
 from deblur.labels import check_names, labelled
 from deblur.light import Light, decode, luma, merge, resolve
@@ -113,11 +114,13 @@ def restored_frame(
     settings: RestoreSettings,
     readout: float = 0.0,
     rounding: float = 0.0,
+    network: Refiner | None = None,
 ) -> tuple[NDArray[Any], RestoredWindow]:
     """One frame of a short stack, restored and merged as `restore` would: for a look before all is computed.
 
     `frames`: (t, c, y, x), frame `index` and a few on either side of it, which tell how the camera moved. Returns its
-    codes (c, y, x) and what was made of it. `rounding`: as for `deblur.survey.survey`. Raises as `restore` does.
+    codes (c, y, x) and what was made of it. `rounding`: as for `deblur.survey.survey`; `network`: as for
+    `deblur.window.restore_window`. Raises as `restore` does.
     """
     row_time = check_readout(readout) / frames.shape[2]
     found = survey(
@@ -125,7 +128,7 @@ def restored_frame(
     )
     near = np.abs(np.arange(len(frames)) - index + 0.5) < 1  # the pairs that this frame is one of
     motion = _motion(frames, replace(found, linked=found.linked & near), light, motion_method)
-    window = _restored(frames, index, found, motion, light, exposure, settings, row_time)
+    window = _restored(frames, index, found, motion, light, exposure, settings, row_time, network)
     window = replace(window, weight=stored_weight(window.weight))
     return merge(frames[index], window.image, window.weight, light), window
 
@@ -139,6 +142,7 @@ def _restored(
     exposure: Estimate,
     settings: RestoreSettings,
     row_time: float,
+    network: Refiner | None = None,
 ) -> RestoredWindow:
     """Frame `t` of a stack, as one window. `motion`: to the next and to the previous frames."""
     forward, backward = motion
@@ -168,6 +172,7 @@ def _restored(
         bend=vector(found.shake[t, BEND]),
         unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
         row_time=row_time,
+        network=network,
     )
 
 

@@ -1,0 +1,78 @@
+"""The method "hybrid": what physics restored, corrected by a small network that sees how it came about.
+
+The network looks at one plane at a time: the frame, the restored plane, what that leaves unexplained when it is blurred
+again, both neighbours brought here, the path, the trust in it, the gate's weight and the noise. It answers with a
+correction and a weight, for which the gate's is the first guess. Where the gate is shut it can't open it, and what it
+made is held near the range of the source like any restoration.
+Plug-and-play of learned and physical parts as reviewed by Monga, Li & Eldar 2021 (doi:10.1109/MSP.2020.3016905).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from deblur.deconv.variational import Variational
+from deblur.types import Float
+
+CELL = 8  # pixels: the network's coarsest grid; windows begin at multiples of it
+REACH = 96  # pixels beyond a place that have a say in it
+IMAGES, FIELDS = 5, 10  # planes at full resolution, smooth planes
+GATE = 8  # which of the latter is the gate's weight
+OPEN = 3.0  # times that weight: as far as the network may open the gate; where it is shut, it stays shut
+LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a network may look at. `frame`, `restored`, `again`: (c, y, x) linear light, the last the restored one
+    blurred again; `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
+    where there is none; `path`: (2, y, x) or bent (4, y, x); `weight`: (y, x), the gate's; `limit`: (y, x), the most that
+    a weight may be (`deblur.quality.limit`); `noise`: of the frame."""
+
+    frame: Float
+    restored: Float
+    again: Float
+    beside: Float
+    path: Float
+    trusts: Float
+    weight: Float
+    limit: Float
+    noise: float
+
+
+def images_of(seen: Evidence) -> Float:
+    """(c, 5, y, x): what the network sees at full resolution, as square roots of light."""
+    frame, again = root(seen.frame), root(seen.again)
+    rest = (again - frame) / np.float32(UNEXPLAINED)
+    planes = np.stack([frame, root(seen.restored), rest, *root(seen.beside)], axis=1)
+    return np.asarray(np.nan_to_num(planes), np.float32)  # holes are dark
+
+
+def fields_of(seen: Evidence) -> Float:
+    """(10, y, x): what it sees of the motion. A path and its opposite are the same blur, so its angle counts twice."""
+    dy, dx = seen.path[:2]
+    length = np.hypot(dy, dx)
+    over = np.float32(1) / np.maximum(length, np.float32(1e-3))
+    bend = seen.path[2:] if len(seen.path) == 4 else np.zeros_like(seen.path)
+    noise = np.full_like(length, min(seen.noise / LOUD, 2.0))
+    planes = [length / LONG, (dy * dy - dx * dx) * over / LONG, 2 * dy * dx * over / LONG, *(bend / BENT)]
+    return np.stack([*planes, seen.trusts.max(axis=0), *seen.trusts, seen.weight, noise]).astype(np.float32)
+
+
+class Refiner(Protocol):
+    def refine(self, seen: Evidence) -> tuple[Float, Float]:
+        """The restored planes corrected, (c, y, x) light, and their weight, (y, x) in [0, 1], below any limit."""
+        ...
+
+
+def root(light: Float) -> Float:
+    """The square root, odd: what lies below zero stays below it."""
+    return np.asarray(np.copysign(np.sqrt(np.abs(light)), light), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid(Variational):
+    """The physics of "variational"; what is to be corrected afterwards."""

@@ -1,0 +1,221 @@
+"""Short films whose truth is known: sharp pictures, moved and blurred as cameras do it.
+
+A view over a photograph moves, turns and nears; other things move before it; all of it at a speed that changes during
+the exposure, so that paths are bent. What the exposure saw is averaged, then damaged as cameras and files do: noise,
+clipping, quantisation, compression, and an exposure fraction that is told a little wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from deblur.light import LUMA, Light, decode, encode
+from deblur.types import Bytes, Float
+
+SOFT = 1.3  # pixels: the widest lens; cameras are softer than reduced photographs, and no sharper than that is the truth
+EXPOSED = (0.3, 1.0)  # exposure fractions, where nothing is known of them
+DIM = 0.35  # of full light: the darkest film
+SRGB, UNIT = Light(0.0, 1.0, "srgb"), Light(0.0, 1.0, "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """`frames`: (t, y, x) codes; `truth`: (y, x) light of frame `at` at mid-exposure, nominally in [0, 1]; `fraction`:
+    the exposure fraction that the restoration is told; `transfer`: of the codes."""
+
+    frames: NDArray[Any]
+    truth: Float
+    at: int
+    fraction: float
+    transfer: Literal["srgb", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """How likely each fault is in a film, and how strong. `noise`: least and most standard deviation."""
+
+    noisy: float = 0.55
+    noise: tuple[float, float] = (0.002, 0.04)
+    shot: float = 0.3
+    clipped: float = 0.12
+    compressed: float = 0.15
+    misjudged: float = 0.4
+    misjudgement: float = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """How things move. `speed`: least and most pixels a frame interval; `unsteady`: how much of the speed may come or
+    go within an interval; `turn`: radians, `near`: share of its size by which the view turns and nears in one;
+    `fraction`: least and most of the interval that the shutter is open."""
+
+    speed: tuple[float, float] = (3.0, 56.0)
+    unsteady: float = 0.35
+    turn: float = 0.006
+    near: float = 0.006
+    objects: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
+    fraction: tuple[float, float] = EXPOSED
+
+
+def make_film(
+    pictures: Sequence[Bytes],
+    rng: np.random.Generator,
+    *,
+    side: int = 560,
+    moves: Moves | None = None,
+    damage: Damage | None = None,
+) -> Film:
+    """A film of `side` x `side` pixels over some of the `pictures`, (y, x, 3) codes, 8 bits, sRGB.
+
+    Same pictures, same state of `rng`, same film.
+    """
+    moves, damage = moves or Moves(), damage or Damage()
+    count = int(rng.choice([2, 3, 5], p=[0.12, 0.38, 0.5]))
+    at = count // 2 if count > 2 else int(rng.integers(2))
+    transfer: Literal["srgb", "linear"] = "srgb" if rng.random() < 0.5 else "linear"
+    light = SRGB if transfer == "srgb" else UNIT
+    layers = _layers(pictures, rng, side, moves, light)
+    samples, fraction = _exposure(rng, layers, moves.fraction)
+    gain = rng.uniform(1.2, 2.5) if rng.random() < damage.clipped else 1.0
+    moments = fraction * ((np.arange(samples) + 0.5) / samples - 0.5)
+    frames = np.empty((count, side, side), np.float32)
+    for t in range(count):
+        frames[t] = np.mean([np.clip(gain * _seen(layers, t - at + m, side), 0, None) for m in moments], 0)
+    truth = np.clip(gain * _seen(layers, 0.0, side), 0, 1).astype(np.float32)
+    codes = _damaged(np.clip(frames, 0, 1), light, rng, damage)
+    told = (
+        fraction * np.exp(rng.normal(0, damage.misjudgement)) if rng.random() < damage.misjudged else fraction
+    )
+    return Film(codes, truth, at, float(min(told, 1.0)), transfer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A picture in light, or a thing cut out of one by `cover`, and its pose over time: (4, k) coefficients of
+    polynomials for y, x, angle and log of the scale."""
+
+    picture: Float
+    cover: Float | None
+    pose: NDArray[np.float64]
+
+
+def _exposure(
+    rng: np.random.Generator, layers: Sequence[_Layer], fractions: tuple[float, float]
+) -> tuple[int, float]:
+    """How many moments an exposure is the mean of, and its fraction: few, as in slow motion averaged, or one a pixel."""
+    kind = rng.random() if fractions == EXPOSED else 1.0
+    if kind < 0.3:
+        return 7, 7 / 8
+    if kind < 0.5:
+        return 11, 11 / 12
+    fraction = float(rng.uniform(*fractions))
+    longest = fraction * max(float(np.hypot(*layer.pose[:2, 1])) for layer in layers)
+    return max(9, round(1.2 * longest)), fraction
+
+
+def _layers(
+    pictures: Sequence[Bytes], rng: np.random.Generator, side: int, moves: Moves, light: Light
+) -> list[_Layer]:
+    speed = np.exp(rng.uniform(*np.log(moves.speed)))
+    view = _Layer(_picture(pictures, rng, light), None, _pose(rng, speed, moves))
+    layers = [view]
+    for _ in range(int(rng.choice(len(moves.objects), p=moves.objects))):
+        own = np.exp(rng.uniform(*np.log(moves.speed)))
+        pose = _pose(rng, own, moves)
+        if rng.random() < 0.5:
+            pose[:, 1:] = 0.5 * pose[:, 1:] + view.pose[:, 1:]  # most things move much as the view does
+        pose[:2, 0] = rng.uniform(-0.4, 0.4, 2) * side
+        layers.append(_Layer(_picture(pictures, rng, light), _cover(rng, side), pose))
+    return layers
+
+
+def _picture(pictures: Sequence[Bytes], rng: np.random.Generator, light: Light) -> Float:
+    """One of them, cut, reduced or enlarged, softened, turned and mirrored at random, in light."""
+    picture = pictures[int(rng.integers(len(pictures)))] @ _mix(rng)
+    factor = rng.uniform(0.5, 1.2)
+    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    if rng.random() < 0.6:
+        small = gaussian_filter(small, rng.uniform(0.3, SOFT))
+    small = np.clip(small, 0, 1) * np.float32(rng.uniform(DIM, 1.0))
+    small = np.rot90(small, int(rng.integers(4)))[:, :: 1 if rng.random() < 0.5 else -1]
+    offset = [int(rng.integers(max(1, n // 2))) for n in small.shape]
+    return decode(
+        np.ascontiguousarray(np.roll(small, offset, (0, 1)) if rng.random() < 0.2 else small), light
+    )
+
+
+def _mix(rng: np.random.Generator) -> Float:
+    """How three channels become one: as luma, or one of them."""
+    mix = LUMA if rng.random() < 0.5 else np.eye(3, dtype=np.float32)[int(rng.integers(3))]
+    return np.asarray(mix / np.float32(255), np.float32)
+
+
+def _pose(rng: np.random.Generator, speed: float, moves: Moves) -> NDArray[np.float64]:
+    heading = rng.uniform(0, 2 * np.pi)
+    velocity = speed * np.array([np.sin(heading), np.cos(heading)])
+    acceleration = speed * moves.unsteady * rng.normal(0, 0.6, 2)
+    jerk = speed * moves.unsteady * rng.normal(0, 0.3, 2)
+    pose = np.zeros((4, 4))
+    pose[:2, 0] = rng.uniform(-60, 60, 2)
+    pose[:2, 1], pose[:2, 2], pose[:2, 3] = velocity, acceleration / 2, jerk / 6
+    pose[2, :2] = rng.normal(0, 0.1), rng.normal(0, moves.turn)
+    pose[3, 1] = rng.normal(0, moves.near)
+    return pose
+
+
+def _cover(rng: np.random.Generator, side: int) -> Float:
+    """The outline of a thing: a blob, 1 inside, its rim a pixel soft."""
+    size = rng.uniform(0.08, 0.35) * side
+    y, x = np.mgrid[:side, :side] - side / 2
+    squash = rng.uniform(0.5, 1.0)
+    far = np.hypot(y / squash, x * squash) / (size / 2)
+    bumps = gaussian_filter(rng.normal(0, 1, (side, side)), size / 6)
+    bumps *= 0.35 / max(float(bumps.std()), 1e-9)
+    return np.asarray(np.clip((1 - far + bumps * 0.5) * size / 4 + 0.5, 0, 1), np.float32)
+
+
+def _seen(layers: Sequence[_Layer], time: float, side: int) -> Float:
+    """The light (side, side) of all layers, one before the other, at a moment."""
+    view = _placed(layers[0].picture, layers[0], time, side, cv2.BORDER_REFLECT_101)
+    for thing in layers[1:]:
+        cover = _placed(thing.cover, thing, time, side, cv2.BORDER_CONSTANT)
+        view += cover * (_placed(thing.picture, thing, time, side, cv2.BORDER_REFLECT_101) - view)
+    return view
+
+
+def _placed(picture: Any, layer: _Layer, time: float, side: int, border: int) -> Float:
+    y, x, angle, scale = layer.pose @ time ** np.arange(4)
+    c, s = np.exp(-scale) * np.cos(angle), np.exp(-scale) * np.sin(angle)
+    turn = np.array([[c, s], [-s, c]])  # frame to picture, (x, y)
+    centre = np.array([picture.shape[1], picture.shape[0]]) / 2
+    shift = centre - turn @ (np.array([x, y]) + side / 2)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(
+        picture, np.column_stack([turn, shift]), (side, side), flags=flags, borderMode=border
+    )
+    return np.asarray(np.clip(found, 0, 1), np.float32)
+
+
+def _damaged(frames: Float, light: Light, rng: np.random.Generator, damage: Damage) -> NDArray[Any]:
+    codes = encode(frames, light)
+    if rng.random() < damage.noisy:
+        level = np.exp(rng.uniform(*np.log(damage.noise)))
+        spread = np.sqrt(codes / 0.5) if rng.random() < damage.shot else 1.0
+        codes = codes + level * spread * rng.standard_normal(codes.shape, np.float32)
+    if rng.random() < 0.2:
+        return np.rint(np.clip(codes, 0, 1) * 65535).astype(np.uint16)
+    bytes8 = np.rint(np.clip(codes, 0, 1) * 255).astype(np.uint8)
+    if rng.random() < damage.compressed:
+        quality = int(rng.integers(75, 97))
+        for t, frame in enumerate(bytes8):
+            _, packed = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            bytes8[t] = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE))
+    return bytes8
