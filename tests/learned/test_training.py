@@ -15,7 +15,6 @@ for name in ("torch", "onnx", "onnxruntime"):
 
 import torch  # noqa: E402
 
-from deblur.cli import main  # noqa: E402
 from deblur.deconv.hybrid import fields_of, images_of  # noqa: E402
 from deblur.deconv.network import Network, shipped  # noqa: E402
 from deblur.errors import ConfigError  # noqa: E402
@@ -27,6 +26,7 @@ from deblur.learned.shards import Pairs, Recipe, make_shard  # noqa: E402
 from deblur.learned.train import Lesson, train  # noqa: E402
 from deblur.learned.weights import from_onnx, to_onnx  # noqa: E402
 from tests.deconv.test_network import evidence  # noqa: E402
+from tests.small import Command  # noqa: E402
 
 SMALL = Recipe(side=96, film=200)
 
@@ -170,31 +170,14 @@ def test_pictures_are_gathered_and_some_set_aside(pictures: Path, tmp_path: Path
 
 
 def test_the_command_trains_and_its_weights_restore(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deblur: Command
 ) -> None:
     monkeypatch.setattr("deblur.learned.train.SHARDS", (1, 1))
     monkeypatch.setattr("deblur.learned.train.CHECKED", 1)
     output = tmp_path / "mine.onnx"
-    monkeypatch.setattr(
-        "sys.argv",
-        [
-            "deblur",
-            "train",
-            str(pictures),
-            "--output",
-            str(output),
-            "--steps",
-            "4",
-            "--hours",
-            "0.02",
-            "--json",
-        ],
-    )
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 0
-    told = json.loads(capsys.readouterr().out)
-    card = told["card"]
+    said = deblur("train", pictures, "--output", output, "--steps", 4, "--hours", 0.02, "--json")
+    assert said.code == 0, said.err
+    card = json.loads(said.out)["card"]
     assert card["course"]["steps"] == 4
     assert card["pictures"] == {"0.png": 1, "1.png": 1, "2.png": 1}
     network = Network(output.read_bytes())
