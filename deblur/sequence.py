@@ -31,6 +31,7 @@ def restore(
     motion_method: str = "fast",
     readout: float = 0.0,
     settings: RestoreSettings | None = None,
+    network: Refiner | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
@@ -42,7 +43,8 @@ def restore(
     `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
     fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
     `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method
-    goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
+    goes before `method`. `network`: of the method "hybrid" (`deblur.deconv.network.Network(file.read_bytes())`), the
+    shipped one if not given. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
 
@@ -80,7 +82,7 @@ def restore(
     reason = np.zeros(weight.shape, np.uint8)
     records = []
     for t in range(len(stack)):
-        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time)
+        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time, network)
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(stack[t], window.image, weight[t], light)
         records.append(window.iterations)
