@@ -78,7 +78,10 @@ def _mixed(images: Tensor, shares: Tensor) -> Tensor:
         if (y, x) != (1, 1)
     ]
     planes += [frame - restored, UNEXPLAINED * rest, following - frame, previous - frame]
-    return (torch.cat(planes, 1) * functional.interpolate(shares, scale_factor=QUARTER)).sum(1, keepdim=True)
+    mixed = torch.zeros_like(restored)
+    for plane, share in zip(planes, shares.split(1, 1), strict=True):  # one by one: the runtime then holds few of them
+        mixed = mixed + plane * functional.interpolate(share, scale_factor=QUARTER)
+    return mixed
 
 
 class _Near(nn.Module):

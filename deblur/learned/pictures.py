@@ -87,11 +87,8 @@ def dead_leaves(rng: np.random.Generator, *, side: int = 640) -> Bytes:
     """(side, side, 3) codes of discs and rectangles before one another, small ones by far the most: the statistics of
     natural scenes, as Lee, Mumford & Huang 2001 (doi:10.1023/A:1011109015675) made them."""
     picture = np.full((side, side, 3), 128, np.uint8)
-    count = 4000
-    sizes = np.clip(6 / rng.uniform(0.0009, 1.0, count) ** 0.5, 3, side / 2)[
-        ::-1
-    ]  # a power law, cubic in its fall
-    for size in np.sort(sizes)[::-1]:
+    sizes = np.minimum(3 / rng.uniform(1e-4, 1.0, 6000) ** 0.5, side / 3)  # radii by a power law, cubic in its fall
+    for size in sizes:
         y, x = rng.integers(0, side, 2)
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
         if rng.random() < 0.6:
