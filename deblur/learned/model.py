@@ -79,7 +79,9 @@ def _mixed(images: Tensor, shares: Tensor) -> Tensor:
     ]
     planes += [frame - restored, UNEXPLAINED * rest, following - frame, previous - frame]
     mixed = torch.zeros_like(restored)
-    for plane, share in zip(planes, shares.split(1, 1), strict=True):  # one by one: the runtime then holds few of them
+    for plane, share in zip(
+        planes, shares.split(1, 1), strict=True
+    ):  # one by one: the runtime then holds few of them
         mixed = mixed + plane * functional.interpolate(share, scale_factor=QUARTER)
     return mixed
 

@@ -87,7 +87,9 @@ def dead_leaves(rng: np.random.Generator, *, side: int = 640) -> Bytes:
     """(side, side, 3) codes of discs and rectangles before one another, small ones by far the most: the statistics of
     natural scenes, as Lee, Mumford & Huang 2001 (doi:10.1023/A:1011109015675) made them."""
     picture = np.full((side, side, 3), 128, np.uint8)
-    sizes = np.minimum(3 / rng.uniform(1e-4, 1.0, 6000) ** 0.5, side / 3)  # radii by a power law, cubic in its fall
+    sizes = np.minimum(
+        3 / rng.uniform(1e-4, 1.0, 6000) ** 0.5, side / 3
+    )  # radii by a power law, cubic in its fall
     for size in sizes:
         y, x = rng.integers(0, side, 2)
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))

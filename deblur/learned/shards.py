@@ -1,4 +1,4 @@
-"""Pairs on disk, 64 to a folder: made once, in any order, by several processes, and never twice; read as they are needed."""
+"""Pairs on disk: made once, in any order, by several processes, and never twice; read as they are needed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from deblur.learned.pairs import Pair, pairs_of
 from deblur.store.durable import appearing
 from deblur.types import Bytes
 
-COUNT = 64  # pairs a shard
 QUARTER = 4
 PARTS = ("planes", "fields", "root")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How pairs are made; part of the model card. `side`: of a pair, `film`: of the film that it is cut from."""
+    """How pairs are made; part of the model card. `side`: of a pair, `film`: of the film that it is cut from;
+    `count`: pairs of a shard."""
 
     seed: int = 0
     side: int = 264
     film: int = 560
+    count: int = 64
     moves: Moves = field(default_factory=Moves)
     damage: Damage = field(default_factory=Damage)
 
@@ -79,7 +80,7 @@ def make_shard(path: Path, pictures: Sequence[Bytes], recipe: Recipe, number: in
     """Shard `number` of a set of pairs, whole or not at all: the same numbers, the same pairs."""
     rng = np.random.default_rng((recipe.seed, number))
     pairs: list[Pair] = []
-    while len(pairs) < COUNT:
+    while len(pairs) < recipe.count:
         film = make_film(pictures, rng, side=recipe.film, moves=recipe.moves, damage=recipe.damage)
         pairs += pairs_of(film, side=recipe.side, rng=rng)
     with appearing(path) as folder:

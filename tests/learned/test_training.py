@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from deblur.learned.weights import from_onnx, to_onnx  # noqa: E402
 from tests.deconv.test_network import evidence  # noqa: E402
 from tests.small import Command  # noqa: E402
 
-SMALL = Recipe(side=96, film=200)
+SMALL = Recipe(side=96, film=200, count=8)
 
 
 def quiet(name: str, done: int, total: int) -> None:
@@ -174,6 +175,7 @@ def test_the_command_trains_and_its_weights_restore(
 ) -> None:
     monkeypatch.setattr("deblur.learned.train.SHARDS", (1, 1))
     monkeypatch.setattr("deblur.learned.train.CHECKED", 1)
+    monkeypatch.setattr("deblur.learned.train.Lesson", partial(Lesson, recipe=SMALL, course=Course(crop=64)))
     output = tmp_path / "mine.onnx"
     said = deblur("train", pictures, "--output", output, "--steps", 4, "--hours", 0.02, "--json")
     assert said.code == 0, said.err
