@@ -82,13 +82,16 @@ def make_film(
     transfer: Literal["srgb", "linear"] = "srgb" if rng.random() < 0.5 else "linear"
     light = SRGB if transfer == "srgb" else UNIT
     layers = _layers(pictures, rng, side, moves, light)
-    samples, fraction = _exposure(rng, layers, moves.fraction)
-    gain = rng.uniform(1.2, 2.5) if rng.random() < damage.clipped else 1.0
-    moments = fraction * ((np.arange(samples) + 0.5) / samples - 0.5)
+    moments, instant, fraction = _exposure(rng, layers, moves.fraction)
     frames = np.empty((count, side, side), np.float32)
+    gain = rng.uniform(1.2, 2.5) if rng.random() < damage.clipped else 1.0
+
+    def seen(at: float) -> Float:
+        return np.asarray(np.maximum(gain * _seen(layers, at, side), 0), np.float32)
+
     for t in range(count):
-        frames[t] = np.mean([np.clip(gain * _seen(layers, t - at + m, side), 0, None) for m in moments], 0)
-    truth = np.clip(gain * _seen(layers, 0.0, side), 0, 1).astype(np.float32)
+        frames[t] = np.mean([seen(t - at + m) for m in moments], 0)
+    truth = np.clip(np.mean([seen(m) for m in instant], 0), 0, 1).astype(np.float32)
     codes = _damaged(np.clip(frames, 0, 1), light, rng, damage)
     told = (
         fraction * np.exp(rng.normal(0, damage.misjudgement)) if rng.random() < damage.misjudged else fraction
@@ -108,16 +111,27 @@ class _Layer:
 
 def _exposure(
     rng: np.random.Generator, layers: Sequence[_Layer], fractions: tuple[float, float]
-) -> tuple[int, float]:
-    """How many moments an exposure is the mean of, and its fraction: few, as in slow motion averaged, or one a pixel."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """The moments that an exposure is the mean of, those that its truth is the mean of, and its fraction.
+
+    Either one a pixel and the middle, or as where a high-speed camera's frames were averaged: each of those was exposed
+    for a while itself, and the truth is the middle one.
+    """
+    longest = max(float(np.hypot(*layer.pose[:2, 1])) for layer in layers)
     kind = rng.random() if fractions == EXPOSED else 1.0
-    if kind < 0.3:
-        return 7, 7 / 8
-    if kind < 0.5:
-        return 11, 11 / 12
-    fraction = float(rng.uniform(*fractions))
-    longest = fraction * max(float(np.hypot(*layer.pose[:2, 1])) for layer in layers)
-    return max(9, round(1.2 * longest)), fraction
+    if kind > 0.5:
+        fraction = float(rng.uniform(*fractions))
+        return fraction * _spread(max(9, round(1.2 * fraction * longest))), np.zeros(1), fraction
+    many = 7 if kind < 0.3 else 11
+    gap = 1 / (many + 1)
+    own = rng.uniform(0.3, 1.0) * gap * _spread(max(2, round(1.2 * gap * longest)))
+    moments = gap * (np.arange(many) - many // 2)[:, None] + own
+    return moments.ravel(), own, many * gap
+
+
+def _spread(count: int) -> NDArray[np.float64]:
+    """Evenly over an interval of length 1 around 0."""
+    return (np.arange(count) + 0.5) / count - 0.5
 
 
 def _layers(

@@ -27,7 +27,7 @@ BARE = (
     0.05  # share in the loss of the picture before the weight: where that is shut it learns from this alone
 )
 TURNS = 16  # ways to mirror, transpose and reverse a pair
-LOOKS = 24  # times that the validation is looked at
+LOOKS = 12  # times that the validation is looked at
 STATE, CURVE = "state.npz", "curve.jsonl"
 
 
