@@ -57,6 +57,7 @@ app = typer.Typer(
     epilog="--debug, anywhere in a command, shows where an error came from.",
 )
 OPTION = re.compile(r"(?:restore: )?(?:sources\.0|restore|cluster)\.(\w+)(?=: )")
+KEY = re.compile(r"\b(?<=give |, or | and )(?:exposure_fraction|exposure_time|frame_rate)\b")
 REMEDIES = {
     errno.ENOSPC: ": free some space; the same command then goes on",
     errno.EDQUOT: ": free some of your quota; the same command then goes on",
@@ -326,7 +327,10 @@ def restore(
             say(f"{source}: going on where an earlier run was interrupted")
         elif cost is not None:
             say(outlook_line(cost))
-        outcomes = restore_file(config, output, report=report, progress=progress, say=say)
+        try:
+            outcomes = restore_file(config, output, report=report, progress=progress, say=say)
+        except ConfigError as error:
+            raise ConfigError(KEY.sub(lambda key: "--" + key[0].replace("_", "-"), str(error))) from None
     if as_json:
         print_json([outcome.dump() for outcome in outcomes])
     else:

@@ -20,7 +20,7 @@ from deblur.store import (
     verify_run,
     verify_source,
 )
-from deblur.store.archive import PUBLICATION, PUBLICATION_COPY
+from deblur.store.archive import IDENTITY, IDENTITY_COPY, PUBLICATION, PUBLICATION_COPY
 from deblur.store.source import DOCUMENTS
 
 ORIGINAL = "original"  # stands for a run's id where the damage is outside of the archive
@@ -30,14 +30,15 @@ STATE = (SURVEY, PUBLICATION, PUBLICATION_COPY)  # what of a sequence neither it
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is wrong. `run`: empty for the source."""
+    """One thing that is wrong. `run`: empty for the source; `sequence`: for the archive itself."""
 
     sequence: str
     run: str
     problem: Problem
 
     def __str__(self) -> str:
-        return f"{self.sequence} {self.run or 'source'}: {self.problem}"
+        whose = f"{self.sequence} {self.run or 'source'}" if self.sequence else "archive"
+        return f"{whose}: {self.problem}"
 
 
 def find_damage(
@@ -52,6 +53,7 @@ def find_damage(
 
     Raises StoreError for a sequence that there isn't.
     """
+    yield from (Damage("", "", problem) for problem in _identity(archive))
     there = (*archive.sequences(), *archive.headless())
     chosen = tuple(sequences) or there
     unknown = sorted(set(chosen) - set(there))
@@ -69,6 +71,18 @@ def find_damage(
         found += [Damage(sequence_id, "", p) for p in _state(store)]
         yield from found
         progress("verify", done, len(chosen))
+
+
+def _identity(archive: Archive) -> Iterator[Problem]:
+    """Whether the archive's own record is whole, and its copy the same."""
+    try:
+        Archive.open(archive.path)
+    except StoreError as error:
+        yield Problem("metadata", IDENTITY, str(error))
+        return
+    copy = archive.path / IDENTITY_COPY
+    if not copy.is_file() or copy.read_bytes() != (archive.path / IDENTITY).read_bytes():
+        yield Problem("metadata", IDENTITY_COPY, f"{copy} is missing, or no copy of {IDENTITY}")
 
 
 def source_problems(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
@@ -90,19 +104,23 @@ def _state(store: SequenceStore) -> Iterator[Problem]:
     decided: set[str] = set()  # runs that were published at some time
     try:
         if (store.path / PUBLICATION_COPY).exists():
-            decided = {str(entry["run"]) for entry in store.kept_publication()["history"]}
+            decided = {str(entry["run"]) for entry in store.kept_publication().get("history", ())}
     except StoreError as error:
         yield Problem("metadata", PUBLICATION_COPY, str(error))
     try:
-        current = store.current()
+        publication = store.publication()[0]
     except StoreError as error:
         yield Problem("metadata", PUBLICATION, str(error))
         return
+    current, kept = publication.get("run"), set(kept_runs(store))
+    if publication and kept and not (store.path / PUBLICATION_COPY).exists():
+        copy = store.path / PUBLICATION_COPY
+        yield Problem("metadata", PUBLICATION_COPY, f"{copy} is missing: repair writes it anew")
     # of a run that has a copy, the copy tells
-    if current is not None and current not in sealed and current not in kept_runs(store):
+    if current is not None and current not in {*sealed, *kept}:
         yield Problem("metadata", "", f"run {current} is published, but it or its seal is missing")
     # a run that is sealed and has no copy yet is about to be published
-    if {*sealed, *decided} & set(kept_runs(store)) and not store.publication()[0]:
+    if {*sealed, *decided} & kept and not publication:
         yield Problem(
             "metadata", PUBLICATION, f"{store.path / PUBLICATION} is missing: restore it from a copy"
         )

@@ -11,14 +11,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from deblur.errors import StoreError
-from deblur.place import Place, below
+from deblur.place import Place, below, listed
 from deblur.store import Problem, RunStore, SequenceStore, SourceStore, sha256_file
 from deblur.store.archive import PUBLICATION_COPY
-from deblur.store.durable import copy_file, digest_of, read_json, settle_folders, sweep_partials, write_json
+from deblur.store.durable import (
+    copy_file,
+    digest_of,
+    read_json,
+    settle_folders,
+    sweep_partials,
+    write_atomic,
+    write_json,
+)
 from deblur.store.run import SEAL
 from deblur.store.source import DOCUMENTS
 
 SUMS = "sums.json"
+BEGUN = ".begun"  # there while copies are made for which there are no sums yet
 SOURCE = "source"  # no run is called so
 Kept = RunStore | SourceStore
 
@@ -43,7 +52,8 @@ def keep_copy(sequence: SequenceStore, run: RunStore) -> None:
     """
     _keep_copy(sequence, sequence.source)
     _keep_copy(sequence, run)
-    if not (sequence.path / PUBLICATION_COPY).is_file():  # an earlier version published it
+    copied = (sequence.path / PUBLICATION_COPY).is_file()
+    if not copied and sequence.publication()[0]:  # an earlier version published it
         sequence.keep_publication()
 
 
@@ -54,6 +64,9 @@ def _keep_copy(sequence: SequenceStore, kept: Kept) -> None:
     new = {key: sha256_file(kept.path / key) for key in _files(kept) if key not in known}
     if new and isinstance(kept, SourceStore) and kept.list_digest() != kept.digest:
         return  # damage is no evidence
+    if new:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / BEGUN, b"")
     for key, digest in new.items():
         copy_file(kept.path / key, folder / key, digest)
     if new:
@@ -61,12 +74,15 @@ def _keep_copy(sequence: SequenceStore, kept: Kept) -> None:
             {parent for key in new for parent in (folder / key).parents if sequence.path in parent.parents}
         )
         _write_sums(folder, known | new)
+        (folder / BEGUN).unlink(missing_ok=True)
 
 
 def copy_problems(sequence: SequenceStore, kept: Kept) -> Iterator[Problem]:
     """Where evidence and its copy are not as they were written; nothing for a run or source without a copy."""
     folder, name = _folder(sequence, kept), _called(kept)
     if not (folder / SUMS).is_file():
+        if listed(folder, "[!.]*") and not (folder / BEGUN).is_file():
+            yield Problem("metadata", SUMS, f"{folder / SUMS} is missing: repair writes it anew")
         return
     try:
         sums = _sums(folder)

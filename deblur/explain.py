@@ -16,10 +16,10 @@ from deblur.light import Light, decode
 from deblur.neighbours import BEND, NEXT, PREVIOUS, spread, trust_in, turning_at, vector
 from deblur.paths import exposure_path
 from deblur.plan import Parameters, frame_infos
+from deblur.provenance import environment_of, survey_of
 from deblur.report.drawing import draw_story
 from deblur.report.pictures import REASON_WORDS
 from deblur.store import RunStore, SequenceStore, history, state_of
-from deblur.store.durable import read_json
 from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise
 from deblur.tiling import Box, Window, windows
@@ -43,13 +43,25 @@ class Story:
 @dataclass(frozen=True, slots=True)
 class _Side:
     """A neighbour as the restoration used it: which frame, motion to it, confidence, share of that motion, and what
-    the path that it suggests lacks."""
+    the path that it suggests lacks. `doubt`: why the confidence may have been less."""
 
     frame: int
     motion: Float
     sure: Float
     scale: float
     lack: tuple[float, float]
+    doubt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What the survey that the run was computed with said of the frame: whether the frames before and after it show the
+    same scene, its noise, its shake (`deblur.survey.Survey`). `there`: it still lies beside the run, whole."""
+
+    linked: Sequence[bool]
+    noise: float
+    shake: Float
+    there: bool
 
 
 def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int, int]) -> Story:
@@ -60,21 +72,22 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
     count, _, height, width = run.spec.shape
     if not (0 <= frame < count and 0 <= at[0] < height and 0 <= at[1] < width):
         raise ConfigError(
-            f"frame {frame} at {at[0]},{at[1]} is not in {sequence.id}: it has {count} frames of {height}×{width}"
+            f"frame {frame} at {at[0]},{at[1]} is not in {sequence.id}: it has {count} frames of {height}×{width}, "
+            "all counted from 0"
         )
     p, infos = Parameters.load(run.parameters), frame_infos(sequence.source)
     records = {stage: _record(run, stage, frame, at) for stage in ("motion", "restore")}
+    seen = _survey(sequence, run, frame, records["restore"])
     window = _window(p, records["restore"], at, height, width)
-    sides = _sides(sequence, run, p, infos, frame, window.read)
+    sides = _sides(sequence, run, p, infos, frame, window.read, seen)
     here = at[0] - window.read.y0, at[1] - window.read.x0
-    shake = sequence.survey_part("shake", frame, frame + 1)[0]
     path = _path(sides, here, p.readout / height)
     groups = {
         "pixel": _pixel(sequence, run, infos, frame, at),
         "source": _source(sequence, frame, at),
         "neighbours": {f"frame {side.frame}": _neighbour(infos, frame, side, here) for side in sides},
-        "path": _path_group(p, path, shake),
-        "restoration": _restoration(sequence, run, p, frame, window),
+        "path": _path_group(p, path, seen.shake),
+        "restoration": _restoration(run, p, frame, seen.noise, window),
         **({"network": _network(sequence, run, p, frame, at)} if run.spec.learned else {}),
         "units": {stage: _unit(told) for stage, told in records.items()},
         "run": _run(sequence, run),
@@ -121,6 +134,22 @@ def _window(p: Parameters, record: Group, at: tuple[int, int], height: int, widt
     )  # cores cover the unit
 
 
+def _survey(sequence: SequenceStore, run: RunStore, t: int, record: Group) -> _Survey:
+    """From the unit's record of frame t; the survey beside the run may be another one by now."""
+    there = sequence.has_survey() and survey_of(run) in (None, sequence.survey_digest())
+    told = next(part for part in record.get("quality", [{"frame": t}]) if part["frame"] == t)
+    if "shake" in told:
+        return _Survey(told["linked"], told["noise"], np.array(told["shake"], np.float32), there)
+    if not there:
+        raise StoreError(
+            f"the survey that run {run.id} was computed with is gone: another one took its place, and an earlier deblur "
+            "computed the run, whose records don't tell of it"
+        )
+    shake, noise, after = (sequence.survey_part(name, t, t + 1)[0] for name in ("shake", "noise", "linked"))
+    before = t > 0 and sequence.survey_part("linked", t - 1, t)[0]
+    return _Survey([bool(before), bool(after)], float(noise), shake, there)
+
+
 def _sides(
     sequence: SequenceStore,
     run: RunStore,
@@ -128,25 +157,30 @@ def _sides(
     infos: Sequence[FrameInfo],
     t: int,
     box: Box,
+    seen: _Survey,
 ) -> list[_Side]:
     """The neighbours of frame t with the stored motion to them, as `deblur.unit` hands them to the restoration."""
-    linked, shake = (sequence.survey_part(name, 0, len(infos)) for name in ("linked", "shake"))
     found = []
-    turned = turning_at(
-        t, linked, lambda name, k: sequence.survey_part(name, k, k + 1)[0], reduction=p.reduction
-    )
-    turn = spread(turned, box, reduction=p.reduction)
+    turn, doubt = None, ""
+    if seen.there:
+        linked = sequence.survey_part("linked", 0, len(infos))
+        turned = turning_at(
+            t, linked, lambda name, k: sequence.survey_part(name, k, k + 1)[0], reduction=p.reduction
+        )
+        turn = spread(turned, box, reduction=p.reduction)
+    elif sum(seen.linked) == 1:
+        doubt = " or less: the survey that told whether motion turned here was replaced"
     for there, back, other, sign, side in (
         ("forward", "backward", t + 1, 1, NEXT),
         ("backward", "forward", t - 1, -1, PREVIOUS),
     ):
-        if not (0 <= other < len(infos) and linked[min(t, other)]):
+        if not seen.linked[other > t]:
             continue
         motion = dequantise(run.read(f"motion/{there}", t, t + 1, box)[0])
         returning = dequantise(run.read(f"motion/{back}", other, other + 1, box)[0])
         scale = sign * p.exposure.scale(infos[t], infos[other])
         sure = trust_in(motion, returning, scale, turn)
-        found.append(_Side(other, motion, sure, scale, vector(shake[t][side])))
+        found.append(_Side(other, motion, sure, scale, vector(seen.shake[side]), doubt))
     return found
 
 
@@ -200,13 +234,14 @@ def _source(sequence: SequenceStore, t: int, at: tuple[int, int]) -> Group:
 
 def _neighbour(infos: Sequence[FrameInfo], t: int, side: _Side, here: tuple[int, int]) -> Group:
     dy, dx = (round(float(side.motion[(k, *here)]), 3) for k in (0, 1))
+    sure = round(float(side.sure[here]), 3)
     times = infos[t].time, infos[side.frame].time
     gap = {} if None in times else {"seconds apart": round(float(times[1]) - float(times[0]), 6)}  # type: ignore[arg-type]
     return {
         "name": infos[side.frame].name,
         **gap,
         "motion to it, px down and right": [dy, dx],
-        "confidence": round(float(side.sure[here]), 3),
+        "confidence": f"{sure:g}{side.doubt}" if side.doubt else sure,
         "share of that motion within the exposure": round(abs(side.scale), 4),
         "camera shake added, px down and right": [round(v, 3) for v in side.lack],
     }
@@ -227,14 +262,14 @@ def _path_group(p: Parameters, path: tuple[float, float], shake: Float) -> Group
     }
 
 
-def _restoration(sequence: SequenceStore, run: RunStore, p: Parameters, t: int, window: Window) -> Group:
+def _restoration(run: RunStore, p: Parameters, t: int, noise: float, window: Window) -> Group:
     told = frame_records(run)[t]
     core = window.core
     return {
         "method": p.restore.method,
         "iterations": told["iterations"],
         "residual, rms, of full range": told["residual"],
-        "noise of the frame": round(float(sequence.survey_part("noise", t, t + 1)[0]), 6),
+        "noise of the frame": round(noise, 6),
         "mean weight of the frame": round(told["weight"], 4),
         "quality of the frame": round(told["quality"], 4),
         "light": f"{p.light.transfer}, black {p.light.black:g}, white {p.light.white:g}",
@@ -280,14 +315,12 @@ def _moment(at: float) -> str:
 
 
 def _run(sequence: SequenceStore, run: RunStore) -> Group:
-    folder = run.path / "provenance"
     told: Group = {"sequence": sequence.id, "run": run.id, "state": state_of(sequence, run)}
     decided = [entry for entry in history(sequence) if run.id in (entry["run"], entry.get("instead_of"))]
     told["history"] = [
         f"{entry['action']} {_moment(entry['at'])} {entry.get('reason', '')}".strip() for entry in decided
     ]
-    if (folder / "environment.json").is_file():
-        here = read_json(folder / "environment.json", what="environment of the run")
+    if here := environment_of(run):
         told |= {key: here[key] for key in ("deblur", "commit", "python", "platform", "cpu") if here.get(key)}
         told |= {"packages": here.get("packages", {}), "numerics": here.get("numerics", {})}
     return told

@@ -15,6 +15,7 @@ import numpy as np
 from deblur.clusters import fitting_workers
 from deblur.config import JobConfig
 from deblur.io import Reader
+from deblur.plan import check_methods
 from deblur.probe import seconds_per_megapixel
 
 LONG = 60.0  # megapixels of all channels together from which on it is worth telling: about a minute's work
@@ -56,7 +57,7 @@ def outlook(job: JobConfig, readers: Sequence[Reader], folder: Path) -> Outlook:
     header = readers[0].header
     channels, height, width = header.shape
     pixels = sum(map(_megapixels, readers))
-    speed = seconds_per_megapixel(job.restore.method, job.motion.method)
+    speed = seconds_per_megapixel(check_methods(job), job.motion.method)
     each = HALO * (speed["motion"] + channels * speed["restore"])
     workers = 1 if job.cluster.kind == "serial" else job.cluster.workers or fitting_workers(0)
     itemsize = np.dtype(header.dtype).itemsize

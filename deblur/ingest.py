@@ -22,6 +22,7 @@ from deblur.place import ObjectPlace, Place, place
 from deblur.redact import without_secrets
 from deblur.segments import Part, PartReader, facts, fingerprint, new_parts, segment_id, segments
 from deblur.store import Archive, SequenceStore, SourceStore, SourceWriter
+from deblur.store.archive import IDENTITY, IDENTITY_COPY
 
 log = logging.getLogger("deblur.ingest")
 Progress = Callable[[str, int, int], None]
@@ -116,7 +117,8 @@ def _begun(path: Place) -> Iterator[Archive]:
         with suppress(OSError):
             if archive is not None and archive.made:
                 (path / "sequences").rmdir()
-                (path / "archive.json").unlink()
+                (path / IDENTITY_COPY).unlink(missing_ok=True)
+                (path / IDENTITY).unlink()
             for folder in missing:
                 folder.rmdir()
         raise

@@ -36,7 +36,7 @@ from deblur.store import (
 )
 from deblur.store.archive import PUBLICATION, PUBLICATION_COPY, REPAIR
 from deblur.store.arrays import ShardedArray, create_array, create_group
-from deblur.store.durable import copy_file, move_tree, remove_tree
+from deblur.store.durable import copy_file, move_tree, remove_tree, sweep_partials
 from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import DOCUMENTS, PIXELS, pixel_digest
 from deblur.store.table import ShardTable
@@ -65,10 +65,14 @@ def repair(
     for damage in damages:
         by_store.setdefault((damage.sequence, damage.run), []).append(damage)
     for (sequence_id, run_id), found in sorted(by_store.items()):  # sources, "", come before runs
-        store = archive.sequence(sequence_id)
         try:
+            if sequence_id == "":
+                archive.mend()
+                continue
+            store = archive.sequence(sequence_id)
             with store.lease().held():
                 store.sweep()
+                sweep_partials(store.path)
                 if run_id == "":
                     left += _repair_source(store, found, progress)
                     left += _repair_state(archive, store, found, connection, progress)

@@ -28,13 +28,14 @@ def fault_line(error: Any, model: type[BaseModel]) -> str:
     where = ".".join(map(str, error["loc"]))
     kind = error["type"]
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{meant(str(error['loc'][-1]), set(_keys(model)))}; remove or correct it"
+        return f"{where}: unknown key{_instead(str(error['loc'][-1]), model)}; remove or correct it"
     if kind == "missing":
         return f"{where}: missing; add it"
     given = "" if isinstance(error["input"], dict) else without_secrets(repr(error["input"]))
     if kind in NO:
         return f"{where}: {given} {NO[kind]}{_meaning(model, error['loc'])}"
     told = ": ".join(filter(None, (where, error["msg"].removeprefix("Value error, "))))
+    told = told.replace("Input should be", "must be")
     told += f" (got {given})" if given and given.strip("'") not in told else ""
     if kind == "value_error":  # of our own: it says what to do
         return told
@@ -63,9 +64,16 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(part)
 
 
-def _keys(model: type[BaseModel]) -> Iterator[str]:
-    """Every key that a model and those inside it have."""
+def _instead(key: str, model: type[BaseModel]) -> str:
+    """The sections that have such a key, else what may have been meant."""
+    known = list(_keys(model, ""))
+    homes = sorted({section or "the top of the file" for section, name in known if name == key})
+    return f" there, it belongs to {' or '.join(homes)}" if homes else meant(key, {name for _, name in known})
+
+
+def _keys(model: type[BaseModel], section: str) -> Iterator[tuple[str, str]]:
+    """(section, key) of every key that a model and those inside it have."""
     for name, field in model.model_fields.items():
-        yield name
+        yield section, name
         for inner in _models(field.annotation):
-            yield from _keys(inner)
+            yield from _keys(inner, name)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deblur.clusters import fitting_workers
 from deblur.config import JobConfig, Source
 from deblur.crew import Connection, Crew
@@ -97,10 +99,8 @@ def plan(
     raise_if_all_failed([outcome.error or outcome.sequence.error for outcome in outcomes])
     if not check:
         return outcomes
-    from deblur.probe import seconds_per_megapixel
-
-    archive, speed = Archive.open(job.archive), seconds_per_megapixel(job.restore.method)
-    return [_checked(outcome, archive, job, speed) if outcome.sound else outcome for outcome in outcomes]
+    archive = Archive.open(job.archive)
+    return [_checked(outcome, archive, job) if outcome.sound else outcome for outcome in outcomes]
 
 
 def plan_each(
@@ -155,27 +155,43 @@ def _pinned(source: Source, archive: Archive, store: SequenceStore) -> Source:
     return source.model_copy(update={"exposure_fraction": first.fraction})
 
 
-def _checked(outcome: Outcome, archive: Archive, job: JobConfig, speed: dict[str, float]) -> Outcome:
+def _checked(outcome: Outcome, archive: Archive, job: JobConfig) -> Outcome:
     """How much of the plan is neither done nor held by the parent run, and how long that takes."""
     assert outcome.plan is not None
     store = archive.sequence(outcome.plan.sequence)
-    cost = {"motion": speed["motion"], "restore": speed["restore"] * outcome.plan.shape[1]}
     missing = carried = 0
-    seconds = 0.0
+    megapixels = dict.fromkeys(STAGES, 0.0)
     run = outcome.plan.run
     finished = store.run(run).ledger().index() if run in store.runs() else ()
     for task in (task for stage in STAGES for task in _tasks(outcome, store, job, stage, finished)):
         unit = task.unit
         missing, carried = missing + (task.parent is None), carried + (task.parent is not None)
         if task.parent is None:
-            seconds += cost[unit.stage] * (unit.t1 - unit.t0) * unit.box.size / 1e6
+            megapixels[unit.stage] += (unit.t1 - unit.t0) * unit.box.size / 1e6
     workers = (
         1
         if job.cluster.kind == "serial"
         else job.cluster.workers or fitting_workers(outcome.plan.cost.memory)
     )
+    cost = _cost(outcome.plan, store) if missing else {}
+    seconds = sum(cost[stage] * megapixels[stage] for stage in cost)
     projected = seconds * outcome.plan.cost.compute_amplification / workers
     return replace(outcome, missing=missing, carried=carried, projected_seconds=projected)
+
+
+def _cost(planned: Plan, store: SequenceStore) -> dict[Stage, float]:
+    """CPU seconds per megapixel of each stage, on this machine, for frames as noisy and as blurred as these."""
+    from deblur.probe import seconds_per_megapixel
+
+    p, (count, channels, _, _) = planned.parameters, planned.shape
+    middle = store.survey_part("forward", (count - 1) // 2, (count + 1) // 2)
+    speed = seconds_per_megapixel(
+        p.restore,
+        p.motion_method,
+        noise=float(np.median(store.survey_part("noise", 0, count))),
+        path=p.exposure.fraction * float(np.hypot(middle[:, 0], middle[:, 1]).mean()),
+    )
+    return {"motion": speed["motion"], "restore": speed["restore"] * channels}
 
 
 def compute(

@@ -36,7 +36,10 @@ class Summary:
 
 
 def frame_records(run: RunStore) -> dict[int, dict[str, Any]]:
-    """What restoration recorded of each frame, {frame: record}, of all its units together."""
+    """What restoration recorded of each frame, {frame: record}, of all its units together.
+
+    With what the survey had said of the frame, `noise` and `linked`, where the records tell: earlier versions' don't.
+    """
     return _by_frame(run.ledger().latest())
 
 
@@ -64,6 +67,7 @@ def _add(frame: dict[str, Any], part: Mapping[str, Any]) -> None:
     frame["weight"] += sum(part["reasons"].values()) * part["weight"]
     frame["iterations"] = max(frame["iterations"], part["iterations"])
     frame["residual"] = max(frame["residual"], part["residual"])
+    frame |= {name: part[name] for name in ("noise", "linked") if name in part}
 
 
 def summarise(run: RunStore) -> Summary:

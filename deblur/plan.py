@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deblur import motion, survey, window
 from deblur.config import JobConfig, Source
+from deblur.deconv import ALONG_PATHS
 from deblur.errors import ConfigError, PlanError, meant
 from deblur.io import Reader
 from deblur.layout import STAGES as STAGES
@@ -282,10 +283,11 @@ def check_methods(job: JobConfig) -> RestoreSettings:
     network = network_of(job.restore)
     given = {key: value for key, value in job.restore.model_dump().items() if value is not None}
     settings = RestoreSettings(**given | {"network": network.identity if network else None})
-    try:
-        settings.solver()
-    except ConfigError as error:
-        raise ConfigError(f"restore.method: {error}") from None
+    if settings.method not in ALONG_PATHS:
+        slip, usable = meant(settings.method, ALONG_PATHS), ", ".join(ALONG_PATHS)
+        raise ConfigError(
+            f"restore.method {settings.method!r} is none that restores along a path{slip}: use one of {usable}"
+        )
     return settings
 
 

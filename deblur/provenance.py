@@ -117,6 +117,12 @@ def has_record(run: RunStore) -> bool:
     return (run.path / CRATE).is_file()
 
 
+def environment_of(run: RunStore) -> dict[str, Any]:
+    """`environment` of the process that wrote a run's record; empty while there is none."""
+    path = run.path / "provenance" / "environment.json"
+    return read_json(path, what="environment of the run") if path.is_file() else {}
+
+
 def write_run_record(
     run: RunStore,
     *,

@@ -169,7 +169,8 @@ class _Parser:
         self._token = match.group(self.kind)
 
     def wrong(self, wanted: str) -> ConfigError:
-        return ConfigError(f"--where: {self._token!r} can't stand there: expected {wanted}")
+        fault = f"{self._token!r} can't stand there" if self.kind else "it ends too soon"
+        return ConfigError(f"--where: {fault}: expected {wanted}")
 
 
 def _joined(word: str, parts: list[Condition]) -> Condition:

@@ -282,7 +282,8 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
             if restored.learned is not None:
                 learned[at] = np.clip(np.rint(restored.learned[tile.inner] * LEARNED_STEPS), -127, 127)
             steps.append(restored.iterations)
-        told.append(_frame_record(t, weight[t - unit.t0], reason[t - unit.t0], steps))
+        found = _frame_record(t, weight[t - unit.t0], reason[t - unit.t0], steps)
+        told.append(found | _surveyed(context, t))
     written = _write_pyramid(run, unit, image)
     written |= run.write("quality/weight", unit.t0, unit.box, weight)
     written |= run.write("quality/reason", unit.t0, unit.box, reason)
@@ -345,6 +346,15 @@ def _frame_record(t: int, weight: Codes, reason: Codes, steps: list[Iterations])
         "reasons": {r.name.lower(): int(counts[r]) for r in Reason if counts[r]},
         "iterations": max(s.count for s in steps),
         "residual": round(max(s.residual for s in steps), 6),
+    }
+
+
+def _surveyed(context: Context, t: int) -> dict[str, Any]:
+    """What of the survey went into a frame: another one may take its place, and the run must still tell its story."""
+    return {
+        "linked": [context.link(t, t - 1), context.link(t, t + 1)],
+        "noise": round(float(context.noise[t]), 6),
+        "shake": [[round(v, 6) for v in vector(row)] for row in context.shake[t]],
     }
 
 

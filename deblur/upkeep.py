@@ -70,7 +70,7 @@ def _took(going: Pace | None) -> dict[str, Any]:
 
 def verify_archive(path: str | Place, sequences: tuple[str, ...] = ()) -> list[str]:
     """Check every shard of every source and run; a line a problem, none when all is well."""
-    return [str(damage) for damage in find_damage(Archive.open(path), sequences)]
+    return [str(damage) for damage in find_damage(Archive.at(path), sequences)]
 
 
 def export_run(path: str | Place, sequence: str, output: Path, *, run: str | None, progress: Progress) -> int:

@@ -41,7 +41,7 @@ def verify(
         mend: Make damaged shards again, bit for bit.
     """
     config = load_job(Path(job_file))
-    archive = Archive.open(config.archive)
+    archive = Archive.at(config.archive)
     sample = Sample(share, int(time.time() // 86400))
     damages = list(find_damage(archive, sample=sample, originals=originals, progress=report))
     left = damages

@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deblur import job as work
 from deblur import unit
+from deblur.config import load_job, with_settings
+from deblur.errors import StoreError
 from deblur.explain import explain, story_picture
 from deblur.paths import psf_of
-from deblur.store import find_run
+from deblur.provenance import survey_of
+from deblur.report.compose import compose_report
+from deblur.store import RunStore, SequenceStore, find_run
 from deblur.types import Reason
 from tests.small import HEIGHT, WIDTH, Command, publish_small
 
@@ -98,6 +103,43 @@ def test_the_path_is_the_one_that_the_unit_restored_with(
     field = seen[1]  # frame 1, the one window of this unit
     expected = field[:2, Y - window.y0, X - window.x0]
     assert story.path == pytest.approx(tuple(float(v) for v in expected), abs=1e-5)
+
+
+def survey_otherwise(folder: Path, run: RunStore) -> SequenceStore:
+    """Compute another run, with a survey of its own."""
+    (outcome,) = work.run(with_settings(load_job(folder / "job.toml"), {"motion.method": "accurate"}))
+    assert outcome.published
+    sequence, _ = find_run(str(folder / "archive" / "frames"))
+    assert sequence.survey_digest() != survey_of(run)
+    return sequence
+
+
+def test_an_earlier_run_tells_of_its_own_survey(tmp_path: Path) -> None:
+    sequence, run = find_run(str(publish_small(tmp_path) / "archive" / "frames"))
+    before = {t: explain(sequence, run, frame=t, at=(Y, X)) for t in (0, T)}
+    report = compose_report(sequence, run.id)
+    sequence = survey_otherwise(tmp_path, run)
+    after = {t: explain(sequence, run, frame=t, at=(Y, X)) for t in (0, T)}
+    assert after[T].groups | {"run": None} == before[T].groups | {"run": None}
+    assert after[0].path == pytest.approx(before[0].path)
+    confidence = after[0].groups["neighbours"]["frame 1"]["confidence"]
+    assert confidence.endswith("or less: the survey that told whether motion turned here was replaced")
+    again = compose_report(sequence, run.id)
+    assert (again.frames, again.names) == (report.frames, report.names)
+
+
+def test_a_run_that_kept_nothing_of_its_survey_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As runs of earlier versions."""
+    monkeypatch.setattr(unit, "_surveyed", lambda context, t: {})
+    sequence, run = find_run(str(publish_small(tmp_path) / "archive" / "frames"))
+    before = explain(sequence, run, frame=T, at=(Y, X))
+    assert before.groups["restoration"]["noise of the frame"] > 0
+    sequence = survey_otherwise(tmp_path, run)
+    with pytest.raises(StoreError, match=f"the survey that run {run.id} was computed with is gone"):
+        explain(sequence, run, frame=T, at=(Y, X))
+    assert len(compose_report(sequence, run.id).frames) == 4
 
 
 def test_the_command_tells_and_draws(place: Path, deblur: Command, tmp_path: Path) -> None:

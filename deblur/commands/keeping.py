@@ -84,7 +84,7 @@ def verify(
     from deblur.store import Archive, Sample
     from deblur.terminal import progress_bars
 
-    store, workers = Archive.open(archive), Crew(load_job(job)) if job else nullcontext()
+    store, workers = Archive.at(archive), Crew(load_job(job)) if job else nullcontext()
     picked = Sample(_share(sample), int(time.time() // 86400) if seed is None else seed)
     with progress_bars(quiet=as_json) as progress, workers as crew:
         share = crew.share if crew else None

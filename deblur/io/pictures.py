@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.errors import ReadError
+from deblur.io.quantiser import rounding_of_jpeg
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -152,7 +153,7 @@ def _png_transfer(chunks: Mapping[bytes, bytes]) -> str | None:
 
 
 def _jpeg_header(path: Path, stream: BinaryIO) -> Picture:
-    exif = Exif()
+    exif, rounded = Exif(), dict[str, Any]()
     stream.seek(2)
     while True:
         mark, marker = struct.unpack(">BB", stream.read(2))
@@ -169,11 +170,13 @@ def _jpeg_header(path: Path, stream: BinaryIO) -> Picture:
         body = stream.read(length - 2)
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = read_exif(body)
+        if marker == 0xDB:
+            rounded = rounded or {"rounding": rounding_of_jpeg(body)}
     if depth != 8 or marker not in (0xC0, 0xC1, 0xC2):
         raise ReadError(f"{path} is a {depth}-bit or lossless JPEG of a rare kind: convert it to PNG or TIFF")
     if count not in (1, 3):
         raise ReadError(f"{path} has {count} channels (CMYK), which is not read: convert it to RGB")
-    metadata: dict[str, Any] = {} if exif.orientation == 1 else {"orientation": exif.orientation}
+    metadata = rounded if exif.orientation == 1 else rounded | {"orientation": exif.orientation}
     return Picture((count, height, width), "uint8", 8, exif.transfer, exif.time, exif.exposure_time, metadata)
 
 

@@ -1,4 +1,4 @@
-"""How coarsely a codec rounded a clip: noise that pixels don't show, since they are smooth where it is largest."""
+"""How coarsely a codec rounded a clip or picture: noise that isn't seen, since pixels are smooth where it is largest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 EXPORT = "venc_params"  # what a decoder must be asked for (`export_side_data`) to tell of it
 FINEST, DOUBLED = 0.625, 6  # H.264's step at its parameter 0, and by how much more of it the step doubles
+QUARTER = 16  # of JPEG's 64 steps: what the coarser ones round away is hardly there
 
 
 def rounding(frames: Iterable[Any], *, bits: int) -> float | None:
@@ -28,3 +29,10 @@ def rounding(frames: Iterable[Any], *, bits: int) -> float | None:
     if not steps:
         return None
     return float(np.sqrt(np.mean(np.square(steps)) / 12) / (2**bits - 1))
+
+
+def rounding_of_jpeg(tables: bytes) -> float:
+    """The same of a JPEG, from its segment of quantisation tables (ITU-T T.81, B.2.4.1), the first of which is luma's."""
+    wide = tables[0] >> 4  # 16-bit steps
+    steps = np.frombuffer(tables[1:], ">u2" if wide else "u1", count=64).astype(np.float64)
+    return float(np.sqrt(np.mean(np.sort(steps)[:QUARTER] ** 2) / 12) / 255)

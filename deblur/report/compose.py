@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from deblur.gradients import sobel
 from deblur.judge import frame_records
 from deblur.light import luma
 from deblur.plan import Exposure, Parameters, frame_infos
-from deblur.provenance import environment
+from deblur.provenance import environment, environment_of
 from deblur.report.frames import FrameRow
 from deblur.report.html import Pair, Report, render_report
-from deblur.store import SequenceStore
+from deblur.store import RunStore, SequenceStore
 from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise
 from deblur.turn import orientation_of
 
 STRIP, SMALL = 6, 480  # frames of a whole run that are shown small; pixels of their longer side
+UNTOLD = (True, True)  # by records of earlier versions
 CUT = 16  # pixels of border left out of PSNR: what lies beyond the frame can't be known there
 
 
@@ -44,19 +46,17 @@ def compose_report(
     """The report of one run. `truth`: the sharp frames (c, y, x), where they are known; `frames`: only these."""
     run, source = store.run(run_id), store.source
     p, infos = Parameters.load(run.parameters), frame_infos(source)
-    linked = store.survey_part("linked", 0, len(infos))
-    chosen = range(len(infos)) if frames is None else frames
-    t = _shown(linked, chosen)
+    chosen, records = range(len(infos)) if frames is None else frames, frame_records(run)
+    t = _shown(records, chosen)
     other = min(t + 1, len(infos) - 1)
     pair = [source.read(k, k + 1)[0] for k in (t, other)]
     lumas = [luma(frame, p.light) for frame in pair]
     motion = dequantise(run.read("motion/forward", t, t + 1)[0])
-    records, noise = frame_records(run), store.survey_part("noise", 0, len(infos))
     rows = tuple(
         _row(
             store,
             run_id,
-            FrameRow(infos[k].name, records[k]["weight"], float(noise[k])),
+            FrameRow(infos[k].name, records[k]["weight"], records[k].get("noise", math.nan)),
             k,
             p.light.white,
             truth,
@@ -82,7 +82,7 @@ def compose_report(
         if run.spec.learned
         else None,
         frames=rows,
-        provenance=_provenance(store, run_id, p),
+        provenance=_provenance(store, run, p),
         truth=truth[t] if truth is not None else None,
         orientation=orientation_of(source.header),
         strip=tuple(
@@ -103,9 +103,9 @@ def write_report(
         raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
 
 
-def _shown(linked: NDArray[np.bool_], chosen: Sequence[int]) -> int:
-    """The frame to show: the chosen one nearest their middle that has a next one."""
-    places = [t for t in chosen if linked[t]]
+def _shown(records: Mapping[int, Mapping[str, Any]], chosen: Sequence[int]) -> int:
+    """The frame to show: the chosen one nearest their middle that has a next one, as the run's own survey said."""
+    places = [t for t in chosen if records[t].get("linked", UNTOLD)[1]]
     middle = chosen[len(chosen) // 2]
     return min(places, key=lambda t: abs(t - middle)) if places else chosen[0]
 
@@ -144,16 +144,16 @@ def _exposure(exposure: Exposure) -> str:
     return f"{exposure.fraction:.4g}{doubt} ({exposure.origin})"
 
 
-def _provenance(store: SequenceStore, run_id: str, p: Parameters) -> dict[str, dict[str, object]]:
+def _provenance(store: SequenceStore, run: RunStore, p: Parameters) -> dict[str, dict[str, object]]:
     seconds, largest, units = {"motion": 0.0, "restore": 0.0}, 0, 0
-    for record in store.run(run_id).ledger().latest():
+    for record in run.ledger().latest():
         if record.get("stage") in seconds:
             seconds[record["stage"]] += record.get("cpu_seconds", 0.0)
         largest, units = max(largest, record.get("peak_bytes", 0)), units + 1
     megapixels = store.source.shape[0] * store.source.shape[2] * store.source.shape[3] / 1e6
-    here = environment()
+    here = environment_of(run) or environment()  # of a sample there is no record yet
     return {
-        "Run": {"run": run_id, "sequence": store.id, "source digest": store.source.digest},
+        "Run": {"run": run.id, "sequence": store.id, "source digest": store.source.digest},
         "Parameters": {
             "exposure fraction": _exposure(p.exposure),
             "transfer": p.light.transfer,

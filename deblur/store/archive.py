@@ -16,6 +16,7 @@ from deblur.place import Place, listed, place
 from deblur.store import survey
 from deblur.store.durable import (
     checked,
+    is_intact,
     json_bytes,
     move_tree,
     read_checked,
@@ -24,6 +25,7 @@ from deblur.store.durable import (
     remove_tree,
     settle_folders,
     with_digest,
+    write_atomic,
     write_checked,
     write_new,
 )
@@ -34,10 +36,15 @@ from deblur.store.source import SourceStore
 
 FORMAT = 1
 SUFFIX = ".ome.zarr"
+IDENTITY, IDENTITY_COPY = "archive.json", "archive.copy.json"
 PUBLICATION, PUBLICATION_COPY = "current.json", "current.copy.json"
 DECIDED = ("run", "token", "history")  # what it holds
 REPAIR = "_repair-"  # a run in which another one's damaged units are computed again
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+class _LaterFormat(StoreError):
+    """No damage: nothing is to be mended."""
 
 
 class Archive:
@@ -60,49 +67,78 @@ class Archive:
 
         Raises StoreError where the folder holds something else: deblur doesn't mix its files with others'.
         """
-        archive = cls(path)
-        if (archive.path / "archive.json").is_file():
-            return cls.open(path)
-        try:
-            archive.path.mkdir(parents=True, exist_ok=True)
-            strange = any(not one.name.startswith(".") and not _empty(one) for one in archive.path.iterdir())
-            if strange and not (archive.path / "archive.json").is_file():  # else somebody made it just now
-                raise StoreError(f"{archive.path} is not empty and not an archive: choose another folder")
-            (archive.path / "sequences").mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"can't make an archive at {archive.path}: {error.strerror}") from None
-        told = json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())}))
-        made = write_new(archive.path / "archive.json", told)  # of two who make it at once, one does
-        settle_folders([archive.path, archive.path.parent])
-        archive = cls.open(path)
+        where = place(path)
+        there = (where / IDENTITY).is_file() or (where / IDENTITY_COPY).is_file()
+        made = not there and _made(where)
+        archive = cls.open(where)
         archive.made = made
+        if not (where / IDENTITY_COPY).is_file():
+            archive.mend()
         return archive
 
     @classmethod
     def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
-        if not isinstance(archive._meta.get("id"), str):
-            raise StoreError(f"the archive at {archive.path} has lost its id: restore its archive.json")
+        archive._known_id()
         return archive
 
-    @cached_property
-    def _meta(self) -> dict[str, Any]:
-        where = self.path / "archive.json"
-        if isinstance(self.path, Path) and not where.is_file():
-            raise StoreError(_no_archive(self.path))
-        told = read_json(where, what="archive")
-        form = told.get("format")
-        if isinstance(form, int) and form > FORMAT:  # before anything else in it is judged
-            raise StoreError(
-                f"{self.path} is of archive format {form}, this deblur reads {FORMAT}: update deblur"
-            )
-        return checked(told, where, what="archive", keys=("format", "id"))
+    @classmethod
+    def at(cls, path: str | Place) -> Archive:
+        """The same for those who look for damage: it may be that only the copy of archive.json is whole."""
+        archive = cls(path)
+        return archive if archive._has_copy() else cls.open(path)
+
+    def mend(self) -> None:
+        """Put archive.json right by its copy, else the copy by it. Raises StoreError where neither is whole."""
+        good, other = IDENTITY, IDENTITY_COPY
+        try:
+            self.id_in(good)
+        except _LaterFormat:
+            raise
+        except StoreError:
+            good, other = other, good
+            self.id_in(good)
+        write_atomic(self.path / other, (self.path / good).read_bytes())
 
     @property
     def id(self) -> str:
         """The archive's own id, whatever its folder is called today."""
-        return str(self._meta["id"])
+        return self._known_id()
+
+    def _known_id(self) -> str:
+        try:
+            return self.id_in(IDENTITY)
+        except _LaterFormat:
+            raise
+        except StoreError:
+            if not self._has_copy():
+                raise
+        raise StoreError(
+            f"{self.path / IDENTITY} is damaged or missing: `deblur verify {self.path} --repair` restores it"
+        )
+
+    def _has_copy(self) -> bool:
+        try:
+            return bool(self.id_in(IDENTITY_COPY))
+        except StoreError:
+            return False
+
+    def id_in(self, name: str) -> str:
+        """The id by archive.json or its copy. Raises StoreError where that is damaged or missing."""
+        where = self.path / name
+        if isinstance(self.path, Path) and not where.is_file():
+            raise StoreError(_no_archive(self.path))
+        told = read_json(where, what="archive")
+        form = told.get("format")
+        if isinstance(form, int) and form > FORMAT and is_intact(told, keys=told):
+            raise _LaterFormat(
+                f"{self.path} is of archive format {form}, this deblur reads {FORMAT}: update deblur"
+            )
+        known = checked(told, where, what="archive", keys=("format", "id")).get("id")
+        if not isinstance(known, str):
+            raise StoreError(f"the archive at {self.path} has lost its id: restore its {name}")
+        return known
 
     def id_of(self, name: str) -> str:
         """The id that the sequence called `name` has, or would get here."""
@@ -147,6 +183,21 @@ class Archive:
             ]
         except FileNotFoundError:
             return []
+
+
+def _made(path: Place) -> bool:
+    """Whether it was us who made an archive there: of two who do so at once, one does."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        strange = any(not one.name.startswith(".") and not _empty(one) for one in path.iterdir())
+        if strange and not (path / IDENTITY).is_file():  # else somebody made it just now
+            raise StoreError(f"{path} is not empty and not an archive: choose another folder")
+        (path / "sequences").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"can't make an archive at {path}: {error.strerror}") from None
+    made = write_new(path / IDENTITY, json_bytes(with_digest({"format": FORMAT, "id": str(uuid.uuid4())})))
+    settle_folders([path, path.parent])
+    return made
 
 
 def _empty(path: Place) -> bool:

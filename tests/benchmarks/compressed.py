@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Restoration of H.264 clips: what it is worth that the codec's own rounding counts as noise.
+"""Restoration of H.264 clips and JPEG pictures: what it is worth that the codec's own rounding counts as noise.
 
 usage: python tests/benchmarks/compressed.py [--frames DIR] [--quick] [--json]
 
-The demo's scene, and with --frames seven of eight neighbouring sharp frames averaged at three places, are encoded at CRF
-18, 23 and 28; the middle one of seven frames is restored with the noise that is measured, and with the rounding that the
-stream tells. Gain in dB over the decoded frame, against the sharp one; the share of pixels kept as `residual`.
+The demo's scene, and with --frames seven of eight neighbouring sharp frames averaged at three places, are encoded as H.264
+at CRF 18, 23 and 28 and as JPEG of quality 90 and 75; the middle one of seven frames is restored with the noise that is
+measured, and with the rounding that the codec tells. Gain in dB over the decoded frame, against the sharp one; the share of
+pixels kept as `residual`.
 """
 
 from __future__ import annotations
@@ -72,11 +73,23 @@ def encoded(frames: np.ndarray, crf: int) -> tuple[np.ndarray, float]:
             return np.stack([reader.read(k) for k in range(COUNT)]), reader.header.metadata["rounding"]
 
 
+def as_pictures(frames: np.ndarray, quality: int) -> tuple[np.ndarray, float]:
+    """The same of JPEG files."""
+    with TemporaryDirectory() as folder:
+        for k, frame in enumerate(frames):
+            pixels = np.ascontiguousarray(np.moveaxis(frame, 0, -1))
+            Image.fromarray(pixels).save(Path(folder) / f"{k}.jpg", quality=quality)
+        (reader,) = open_source(folder)
+        with reader:
+            return np.stack([reader.read(k) for k in range(COUNT)]), reader.header.metadata["rounding"]
+
+
 def rows(folder: Path | None, quick: bool) -> Iterator[dict[str, object]]:
     for name, frames, truth, fraction in films(folder, quick):
-        for crf in (23,) if quick else (18, 23, 28):
-            seen, told = encoded(frames, crf)
-            row: dict[str, object] = {"film": name, "crf": crf, "rounding": round(told, 4)}
+        clips = [(f"CRF {crf}", *encoded(frames, crf)) for crf in ((23,) if quick else (18, 23, 28))]
+        stills = [(f"JPEG {q}", *as_pictures(frames, q)) for q in ((75,) if quick else (90, 75))]
+        for how, seen, told in clips + stills:
+            row: dict[str, object] = {"film": name, "codec": how, "rounding": round(told, 4)}
             for kind, rounding in (("measured", 0.0), ("told", told)):
                 found, window = restored_frame(
                     seen[1:-1], MIDDLE - 1, light=LIGHT, exposure=Estimate(fraction, 0.0),
@@ -102,8 +115,12 @@ def main() -> None:
         return
     for row in found:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
-    means = [np.mean([float(str(row[kind])) for row in found]) for kind in ("measured", "told")]
-    print(f"mean gain: {means[0]:+.2f} dB with the measured noise, {means[1]:+.2f} dB with the rounding told")
+    for codec in ("CRF", "JPEG"):
+        some = [row for row in found if str(row["codec"]).startswith(codec)]
+        means = [np.mean([float(str(row[kind])) for row in some]) for kind in ("measured", "told")]
+        print(
+            f"{codec}, mean gain: {means[0]:+.2f} dB with the measured noise, {means[1]:+.2f} dB with the rounding told"
+        )
 
 
 if __name__ == "__main__":

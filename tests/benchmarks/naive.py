@@ -19,6 +19,7 @@ from deblur.light import decode, resolve
 from deblur.probe import seconds_per_megapixel
 from deblur.scene import Camera, make_scene, moving_view
 from deblur.store import Archive
+from deblur.window import RestoreSettings
 
 FRACTION = 0.6
 TILE, DEPTH = 512, 32
@@ -59,7 +60,7 @@ def our_seconds(folder: str, frames: str, method: str) -> tuple[float, float, fl
         "cluster": {"kind": "serial"},
     }
     job = parse_job(told | {"sources": [source]})
-    seconds_per_megapixel(method)
+    seconds_per_megapixel(RestoreSettings(method=method))
     began, cpu = time.perf_counter(), time.process_time()
     (outcome,) = work.run(job)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu

@@ -7,6 +7,7 @@ well as deblur's. Only what goes through Python's `open` and `os` is seen; `test
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import signal
@@ -77,6 +78,25 @@ class Failing:
             self.happened.append(step)
             step.tear()
             raise OSError(self.code, os.strerror(self.code), str(step.path))
+
+
+GROWING = ("open", "write", "mkdir", "link", "fsync")  # what a full disk refuses
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls whoever does something, at the n-th change that it makes to the disk."""
+
+    kind: str
+    at: int
+
+    @property
+    def fault(self) -> Fault:
+        if self.kind == "killed":
+            return die_at(self.at)
+        if self.kind == "full":
+            return Failing(errno.ENOSPC, lambda step: step.number >= self.at and step.kind in GROWING)
+        return Failing(errno.EIO, lambda step: step.number >= self.at, times=1)
 
 
 class Disk:

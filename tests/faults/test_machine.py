@@ -6,7 +6,6 @@ bytes that an undisturbed job makes.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -32,13 +31,14 @@ from deblur.errors import DeblurError
 from deblur.integrity import repair
 from deblur.outcome import Outcome
 from deblur.store import Archive, SequenceStore
-from deblur.store.durable import read_json, sha256_file
+from deblur.store.archive import IDENTITY, IDENTITY_COPY
+from deblur.store.durable import digest_of, read_json, sha256_file
 from deblur.store.owner import Owner
 from deblur.versions import Policy, promote, prune, retract, rollback
 from tests.conftest import pan
-from tests.faults.disk import Disk, Failing, Fault, die_at
+from tests.faults.disk import Disk, Trouble
 from tests.faults.world import NAME, child, contents, contents_of, end_of, finish, harm
-from tests.small import write_job
+from tests.small import tree, write_job
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,13 +46,13 @@ pytestmark = [
 ]
 # The job as it is, another last stage, another motion.
 SETTINGS: tuple[dict[str, Any], ...] = ({}, {"restore.iterations": 5}, {"motion.method": "accurate"})
-EXAMPLES, STEPS = 8, 12  # a seed
+EXAMPLES, STEPS = 4, 24  # a seed
+MEMORY = Path("/dev/shm")  # who is killed loses nothing that he wrote: no disk has to be waited for
 WHICH = st.integers(0, len(SETTINGS) - 1)
 DECISIONS = ("reprocess", "promote", "rollback", "retract")
 Entry = tuple[str, str | None, str | None]  # what somebody did, the run published since, the one before
 Do = Callable[[JobConfig], list[Outcome]]
 LEFTOVERS = (".*.partial", ".*.gone", ".*.staging", ".*.repair", ".*.draft", "_repair-*")
-GROWING = ("open", "write", "mkdir", "link", "fsync")  # what a full disk refuses
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,6 @@ def leftovers(archive: Path) -> list[Path]:
     return [path for path in found if not nobodys & {path, *path.parents}]
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """What befalls whoever does something, at the n-th change that it makes to the disk."""
-
-    kind: str
-    at: int
-
-    @property
-    def fault(self) -> Fault:
-        if self.kind == "killed":
-            return die_at(self.at)
-        if self.kind == "full":
-            return Failing(errno.ENOSPC, lambda step: step.number >= self.at and step.kind in GROWING)
-        return Failing(errno.EIO, lambda step: step.number >= self.at, times=1)
-
-
 TROUBLE = st.none() | st.builds(
     Trouble, st.sampled_from(["killed", "killed", "full", "hiccup"]), st.integers(0, 25) | st.integers(0, 400)
 )
@@ -122,13 +106,14 @@ class ArchiveMachine(RuleBasedStateMachine):
     def __init__(self, small: Small) -> None:
         super().__init__()
         self.small = small
-        self.folder = Path(tempfile.mkdtemp(dir=Path(small.job.archive).parent))
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.job = small.job.model_copy(update={"archive": str(self.folder / "archive")})
         self.history: list[Entry] = []
         self.whole: set[str] = set()  # runs that were published once and are there
         self.begun: set[str] = set()  # somebody was disturbed at them: there in parts, whole, or not at all
         self.damaged: set[str] = set()  # runs, and "" for the source
         self.ingested = False
+        self.looked_at: tuple[str, list[Damage]] = ("", [])
 
     # What the model knows
 
@@ -150,6 +135,10 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     @property
     def store(self) -> SequenceStore:
+        return Archive.at(self.job.archive).sequence(NAME)
+
+    def asked_for(self) -> SequenceStore:
+        """The same for those who do something with it: refused where archive.json is damaged."""
         return Archive.open(self.job.archive).sequence(NAME)
 
     # How something is done
@@ -175,7 +164,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         before, undisturbed = self.published, how != "disturbed"
         if undisturbed and may is not None and not (may and self.damaged):
             assert may == (how == "done"), how
-        there = (Path(self.job.archive) / "archive.json").exists() and self.store.source.exists
+        there = any(Path(self.job.archive).glob("archive.*")) and self.store.source.exists
         assert there or not self.ingested
         self.ingested = there
         now = self.store.current() if there else None
@@ -207,8 +196,10 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     def problems(self) -> list[Damage]:
         """What `deblur verify` finds, but for units that a run in the making hasn't done yet."""
-        found = find_damage(Archive.open(self.job.archive))
-        return [d for d in found if d.problem.kind != "unrecorded" or d.run not in self.begun]
+        files = digest_of([f for f in tree(Path(self.job.archive)).items() if "lease" not in f[0]])
+        if self.looked_at[0] != files:  # of the same files it says the same
+            self.looked_at = files, list(find_damage(Archive.at(self.job.archive)))
+        return [d for d in self.looked_at[1] if d.problem.kind != "unrecorded" or d.run not in self.begun]
 
     # What can be done
 
@@ -255,7 +246,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         run = self.name(which)
 
         def act() -> None:
-            promote(self.store, self.store.run(run), reason="why not")
+            promote(self.asked_for(), self.store.run(run), reason="why not")
 
         how = self.tried(act, trouble)
         new = ("promote", run, self.published) if run != self.published else None
@@ -265,7 +256,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @rule(which=WHICH, trouble=TROUBLE)
     def retract(self, which: int, trouble: Trouble | None) -> None:
         run = self.name(which)
-        how = self.tried(lambda: retract(self.store, self.store.run(run), reason="bad"), trouble)
+        how = self.tried(lambda: retract(self.asked_for(), self.store.run(run), reason="bad"), trouble)
         self.settle(how, ("retract", None, run), may=run == self.published)
 
     @precondition(lambda self: self.ingested)
@@ -274,7 +265,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         there, now = self.store.runs(), self.published
         past = [run for _, run, _ in reversed(self.history) if run in there and run != now]
         to = next((run for run in past if run not in self.retracted), None)
-        how = self.tried(lambda: rollback(self.store), trouble)
+        how = self.tried(lambda: rollback(self.asked_for()), trouble)
         can = to is not None and now is not None
         self.settle(how, ("rollback", to, now) if can else None, may=None if to in self.begun else can)
 
@@ -297,12 +288,14 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.settle(how)
 
     @precondition(lambda self: self.ingested and not self.damaged)
-    @rule(where=st.sampled_from(["source", "shard", "document"]), number=st.integers(0, 2**16))
+    @rule(where=st.sampled_from(["source", "shard", "document", "archive"]), number=st.integers(0, 2**16))
     def corrupt(self, where: str, number: int) -> None:
         """A bit flips, a file is cut off or gone: it is found."""
         store, choose = self.store, np.random.default_rng(number)
         files = [store.source.path / key for key in store.source.shard_digests(0, store.source.shape[0])]
-        if where != "source" and self.whole:
+        if where == "archive":
+            files = [store.path.parents[1] / name for name in (IDENTITY, IDENTITY_COPY)]
+        if where in ("shard", "document") and self.whole:
             run = store.run(sorted(self.whole)[number % len(self.whole)])
             keys = sorted(run.ledger().shards())
             files = [run.path / key for key in keys] if where == "shard" else sorted(run.documents())
@@ -315,7 +308,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ingested)
     @rule(trouble=TROUBLE)
     def repair(self, trouble: Trouble | None) -> None:
-        archive = Archive.open(self.job.archive)
+        archive = Archive.at(self.job.archive)
 
         def act() -> None:
             left = repair(archive, self.problems())
@@ -383,6 +376,12 @@ FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("run", {"which": 0, **CALM}),
         ("corrupt", {"where": "source", "number": 26973}),
         ("reprocess", {"which": 2, **CALM}),
+    ],
+    "what a repair that was killed left in the source": [
+        ("run", {"which": 0, **CALM}),
+        ("corrupt", {"where": "source", "number": 924}),
+        ("repair", {"trouble": Trouble("killed", 50)}),
+        ("repair", CALM),
     ],
 }
 

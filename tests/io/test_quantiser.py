@@ -1,4 +1,4 @@
-"""What H.264 rounded is read from its stream, and restoration is told; other codecs say nothing."""
+"""What H.264 and JPEG rounded is read from their streams, and restoration is told; other codecs say nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from deblur import job as work
 from deblur.config import load_job
@@ -51,6 +52,23 @@ def test_the_step_doubles_every_six(tmp_path: Path) -> None:
 
 def test_a_codec_without_loss_says_nothing(tmp_path: Path) -> None:
     assert rounding(encode(tmp_path / "clip.mkv", 0, codec="ffv1")) is None
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_tells_by_the_finest_of_its_steps(tmp_path: Path, orientation: int) -> None:
+    """Of one code each at quality 100."""
+    notes = Image.Exif()
+    notes[0x0112] = orientation
+    for quality in (100, 75, 50):
+        path = tmp_path / f"{quality}.jpg"
+        Image.fromarray(pan(1, HEIGHT, WIDTH)[0][0, 0]).save(path, quality=quality, exif=notes)
+        with Image.open(path) as picture:
+            finest = np.sort(picture.quantization[0])[:16]  # type: ignore[attr-defined]
+        (reader,) = open_source(str(path))
+        with reader:
+            told = reader.header.metadata["rounding"]
+        assert told == pytest.approx(np.sqrt(np.mean(finest.astype(float) ** 2) / 12) / 255)
+        assert quality < 100 or told == pytest.approx(1 / np.sqrt(12) / 255)
 
 
 def test_a_job_takes_it_for_noise(tmp_path: Path) -> None:

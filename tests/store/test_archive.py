@@ -32,8 +32,19 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     Archive.create(tmp_path)
     (tmp_path / "archive.json").write_text('{"format": 2, "id": "x"}')
-    with pytest.raises(StoreError, match="update deblur"):
-        Archive.open(tmp_path)
+    for refused in (Archive.open, Archive.create, lambda path: Archive.at(path).mend()):
+        with pytest.raises(StoreError, match="update deblur"):
+            refused(tmp_path)
+
+
+def test_one_of_an_earlier_version_gets_a_second_copy_of_its_id(tmp_path: Path) -> None:
+    known = Archive.create(tmp_path).id
+    (tmp_path / "archive.copy.json").unlink()
+    Archive.create(tmp_path)
+    (tmp_path / "archive.json").unlink()
+    archive = Archive.at(tmp_path)
+    archive.mend()
+    assert archive.id == known
 
 
 def test_sequences_are_those_whose_ingest_finished(tmp_path: Path) -> None:
