@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter
 from deblur.light import LUMA, Light, decode, encode
 from deblur.types import Bytes, Float
 
-SOFT = 1.3  # pixels: the widest lens; cameras are softer than reduced photographs, and no sharper than that is the truth
+SOFT = 1.1  # pixels: the widest lens; cameras are softer than reduced photographs, and no sharper than that is the truth
 EXPOSED = (0.3, 1.0)  # exposure fractions, where nothing is known of them
-DIM = 0.35  # of full light: the darkest film
+DIM = 0.6  # of full light: the darkest film
 SRGB, UNIT = Light(0.0, 1.0, "srgb"), Light(0.0, 1.0, "linear")
 
 
