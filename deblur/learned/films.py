@@ -53,11 +53,14 @@ class Damage:
 @dataclass(frozen=True, slots=True)
 class Moves:
     """How things move. `speed`: least and most pixels a frame interval; `unsteady`: how much of the speed may come or
-    go within an interval; `turn`: radians, `near`: share of its size by which the view turns and nears in one;
-    `fraction`: least and most of the interval that the shutter is open."""
+    go within an interval; `tremor`: how far a camera in the hand trembles, as a share of it; `relief`: how much more or
+    less than the rest what is near or far moves; `turn`: radians, `near`: share of its size by which the view turns and
+    nears in one; `fraction`: least and most of the interval that the shutter is open."""
 
     speed: tuple[float, float] = (3.0, 56.0)
-    unsteady: float = 0.35
+    unsteady: float = 1.0
+    tremor: float = 0.08
+    relief: float = 0.25
     turn: float = 0.006
     near: float = 0.006
     objects: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
@@ -102,11 +105,14 @@ def make_film(
 @dataclass(frozen=True, slots=True)
 class _Layer:
     """A picture in light, or a thing cut out of one by `cover`, and its pose over time: (4, k) coefficients of
-    polynomials for y, x, angle and log of the scale."""
+    polynomials for y, x, angle and log of the scale; `relief`: (y, x), how much further than the pose a place moves, for
+    it is nearer; `tremor`: (n, 4), height, width, frequency and phase of the camera's own trembling."""
 
     picture: Float
     cover: Float | None
     pose: NDArray[np.float64]
+    relief: Float
+    tremor: NDArray[np.float64]
 
 
 def _exposure(
@@ -124,7 +130,7 @@ def _exposure(
         return fraction * _spread(max(9, round(1.2 * fraction * longest))), np.zeros(1), fraction
     many = 7 if kind < 0.3 else 11
     gap = 1 / (many + 1)
-    own = rng.uniform(0.3, 1.0) * gap * _spread(max(2, round(1.2 * gap * longest)))
+    own = rng.uniform(0.3, 1.0) * gap * _spread(max(2, round(0.8 * gap * longest)))
     moments = gap * (np.arange(many) - many // 2)[:, None] + own
     return moments.ravel(), own, many * gap
 
@@ -138,7 +144,9 @@ def _layers(
     pictures: Sequence[Bytes], rng: np.random.Generator, side: int, moves: Moves, light: Light
 ) -> list[_Layer]:
     speed = np.exp(rng.uniform(*np.log(moves.speed)))
-    view = _Layer(_picture(pictures, rng, light), None, _pose(rng, speed, moves))
+    tremor = _tremor(rng, speed, moves)
+    pose = _pose(rng, speed, moves)
+    view = _Layer(_picture(pictures, rng, light), None, pose, _relief(rng, side, moves), tremor)
     layers = [view]
     for _ in range(int(rng.choice(len(moves.objects), p=moves.objects))):
         own = np.exp(rng.uniform(*np.log(moves.speed)))
@@ -146,14 +154,15 @@ def _layers(
         if rng.random() < 0.5:
             pose[:, 1:] = 0.5 * pose[:, 1:] + view.pose[:, 1:]  # most things move much as the view does
         pose[:2, 0] = rng.uniform(-0.4, 0.4, 2) * side
-        layers.append(_Layer(_picture(pictures, rng, light), _cover(rng, side), pose))
+        relief = np.float32(0.3) * _relief(rng, side, moves)  # things bend a little
+        layers.append(_Layer(_picture(pictures, rng, light), _cover(rng, side), pose, relief, tremor))
     return layers
 
 
 def _picture(pictures: Sequence[Bytes], rng: np.random.Generator, light: Light) -> Float:
     """One of them, cut, reduced or enlarged, softened, turned and mirrored at random, in light."""
     picture = pictures[int(rng.integers(len(pictures)))] @ _mix(rng)
-    factor = rng.uniform(0.5, 1.2)
+    factor = rng.uniform(0.75, 1.5)
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     if rng.random() < 0.6:
@@ -175,14 +184,31 @@ def _mix(rng: np.random.Generator) -> Float:
 def _pose(rng: np.random.Generator, speed: float, moves: Moves) -> NDArray[np.float64]:
     heading = rng.uniform(0, 2 * np.pi)
     velocity = speed * np.array([np.sin(heading), np.cos(heading)])
-    acceleration = speed * moves.unsteady * rng.normal(0, 0.6, 2)
-    jerk = speed * moves.unsteady * rng.normal(0, 0.3, 2)
+    unsteady = speed * rng.uniform(0, moves.unsteady)
+    acceleration, jerk = unsteady * rng.normal(0, 0.6, 2), unsteady * rng.normal(0, 0.3, 2)
     pose = np.zeros((4, 4))
     pose[:2, 0] = rng.uniform(-60, 60, 2)
     pose[:2, 1], pose[:2, 2], pose[:2, 3] = velocity, acceleration / 2, jerk / 6
     pose[2, :2] = rng.normal(0, 0.1), rng.normal(0, moves.turn)
     pose[3, 1] = rng.normal(0, moves.near)
     return pose
+
+
+def _tremor(rng: np.random.Generator, speed: float, moves: Moves) -> NDArray[np.float64]:
+    """Two swings, of periods from less than two frames to many."""
+    strength = moves.tremor * speed * rng.uniform(0, 1, 2)
+    turns = rng.uniform(0, 2 * np.pi, 2)
+    heights, widths = strength * np.sin(turns), strength * np.cos(turns)
+    return np.stack([heights, widths, 1 / rng.uniform(1.6, 8, 2), rng.uniform(0, 1, 2)], axis=1)
+
+
+def _relief(rng: np.random.Generator, side: int, moves: Moves) -> Float:
+    """A landscape of depth: smooth, here and there steep."""
+    rough = gaussian_filter(rng.normal(0, 1, (side, side)).astype(np.float32), side * rng.uniform(0.02, 0.2))
+    rough /= max(float(rough.std()), 1e-9)
+    if rng.random() < 0.4:  # cliffs
+        rough = np.tanh(rng.uniform(2, 6) * rough)
+    return np.asarray(rng.uniform(0, moves.relief) * rough, np.float32)
 
 
 def _cover(rng: np.random.Generator, side: int) -> Float:
@@ -207,14 +233,17 @@ def _seen(layers: Sequence[_Layer], time: float, side: int) -> Float:
 
 def _placed(picture: Any, layer: _Layer, time: float, side: int, border: int) -> Float:
     y, x, angle, scale = layer.pose @ time ** np.arange(4)
+    trembling = np.sin(2 * np.pi * (layer.tremor[:, 2] * time + layer.tremor[:, 3])) @ layer.tremor[:, :2]
     c, s = np.exp(-scale) * np.cos(angle), np.exp(-scale) * np.sin(angle)
-    turn = np.array([[c, s], [-s, c]])  # frame to picture, (x, y)
-    centre = np.array([picture.shape[1], picture.shape[0]]) / 2
-    shift = centre - turn @ (np.array([x, y]) + side / 2)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    found = cv2.warpAffine(
-        picture, np.column_stack([turn, shift]), (side, side), flags=flags, borderMode=border
-    )
+    first = layer.pose[:2, 0]
+    moved = np.array([y, x]) + trembling - first
+    nearer = 1 + layer.relief  # what is nearer moves further
+    rows, columns = np.ogrid[:side, :side]
+    down = rows - first[0] - side / 2 - nearer * np.float32(moved[0])
+    right = columns - first[1] - side / 2 - nearer * np.float32(moved[1])
+    across = (c * right + s * down + picture.shape[1] / 2).astype(np.float32)
+    along = (c * down - s * right + picture.shape[0] / 2).astype(np.float32)
+    found = cv2.remap(picture, across, along, cv2.INTER_CUBIC, borderMode=border)
     return np.asarray(np.clip(found, 0, 1), np.float32)
 
 

@@ -45,7 +45,9 @@ def test_what_stands_still_is_its_own_truth() -> None:
 
 def test_faster_is_more_blurred() -> None:
     def left(speed: float) -> float:
-        moves = Moves(speed=(speed, speed * 1.01), unsteady=0, turn=0, near=0, objects=(1.0,))
+        moves = Moves(
+            speed=(speed, speed * 1.01), unsteady=0, tremor=0, relief=0, turn=0, near=0, objects=(1.0,)
+        )
         film = make_film(pictures(), np.random.default_rng(3), side=SIDE, moves=moves, damage=CLEAN)
         return float(
             np.abs(np.diff(film.frames[film.at].astype(float) / np.iinfo(film.frames.dtype).max)).mean()
