@@ -19,7 +19,9 @@ from scipy.ndimage import gaussian_filter
 from deblur.light import LUMA, Light, decode, encode
 from deblur.types import Bytes, Float
 
-SOFT = 1.1  # pixels: the widest lens; cameras are softer than reduced photographs, and no sharper than that is the truth
+SOFT = (0.3, 1.6)  # pixels of a lens: cameras are softer than reduced photographs, and no sharper than that is the truth
+SCALE = (0.7, 3.0)  # by which a picture is enlarged: what fills a fast camera's view is large and smooth
+CONTRAST = 0.25  # of a picture: the least
 EXPOSED = (0.3, 1.0)  # exposure fractions, where nothing is known of them
 DIM = 0.6  # of full light: the darkest film
 SRGB, UNIT = Light(0.0, 1.0, "srgb"), Light(0.0, 1.0, "linear")
@@ -57,7 +59,7 @@ class Moves:
     less than the rest what is near or far moves; `turn`: radians, `near`: share of its size by which the view turns and
     nears in one; `fraction`: least and most of the interval that the shutter is open."""
 
-    speed: tuple[float, float] = (3.0, 56.0)
+    speed: tuple[float, float] = (7.0, 84.0)
     unsteady: float = 1.0
     tremor: float = 0.08
     relief: float = 0.25
@@ -162,11 +164,14 @@ def _layers(
 def _picture(pictures: Sequence[Bytes], rng: np.random.Generator, light: Light) -> Float:
     """One of them, cut, reduced or enlarged, softened, turned and mirrored at random, in light."""
     picture = pictures[int(rng.integers(len(pictures)))] @ _mix(rng)
-    factor = rng.uniform(0.75, 1.5)
+    factor = np.exp(rng.uniform(*np.log(SCALE)))
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    if rng.random() < 0.6:
-        small = gaussian_filter(small, rng.uniform(0.3, SOFT))
+    if rng.random() < 0.7:
+        small = gaussian_filter(small, rng.uniform(*SOFT))
+    if rng.random() < 0.5:
+        middle = small.mean()
+        small = middle + np.float32(rng.uniform(CONTRAST, 1.0)) * (small - middle)
     small = np.clip(small, 0, 1) * np.float32(rng.uniform(DIM, 1.0))
     small = np.rot90(small, int(rng.integers(4)))[:, :: 1 if rng.random() < 0.5 else -1]
     offset = [int(rng.integers(max(1, n // 2))) for n in small.shape]
