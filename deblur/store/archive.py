@@ -80,7 +80,7 @@ class Archive:
     def open(cls, path: str | Place) -> Archive:
         """Open an archive. Raises StoreError where there is none, or one of a later format."""
         archive = cls(path)
-        archive._known_id()
+        _ = archive.id  # raises
         return archive
 
     @classmethod
@@ -93,22 +93,19 @@ class Archive:
         """Put archive.json right by its copy, else the copy by it. Raises StoreError where neither is whole."""
         good, other = IDENTITY, IDENTITY_COPY
         try:
-            self.id_in(good)
+            self._id_in(good)
         except _LaterFormat:
             raise
         except StoreError:
             good, other = other, good
-            self.id_in(good)
+            self._id_in(good)
         write_atomic(self.path / other, (self.path / good).read_bytes())
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The archive's own id, whatever its folder is called today."""
-        return self._known_id()
-
-    def _known_id(self) -> str:
         try:
-            return self.id_in(IDENTITY)
+            return self._id_in(IDENTITY)
         except _LaterFormat:
             raise
         except StoreError:
@@ -120,11 +117,11 @@ class Archive:
 
     def _has_copy(self) -> bool:
         try:
-            return bool(self.id_in(IDENTITY_COPY))
+            return bool(self._id_in(IDENTITY_COPY))
         except StoreError:
             return False
 
-    def id_in(self, name: str) -> str:
+    def _id_in(self, name: str) -> str:
         """The id by archive.json or its copy. Raises StoreError where that is damaged or missing."""
         where = self.path / name
         if isinstance(self.path, Path) and not where.is_file():
