@@ -6,13 +6,16 @@ So every worker computes with the same weights, and a run that is years old can 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.resources import files
 
 from deblur.config import RestoreOptions
-from deblur.deconv.network import LARGEST, Network, shipped
+from deblur.deconv.network import LARGEST, SHIPPED, Network, shipped
 from deblur.errors import ConfigError, StoreError
 from deblur.place import Place, place
-from deblur.store.durable import write_new
+from deblur.store import Problem, sha256_file
+from deblur.store.durable import write_atomic, write_new
 from deblur.window import RestoreSettings
 
 FOLDER = "models"
@@ -62,6 +65,27 @@ def kept(archive: Place, settings: RestoreSettings) -> Network | None:
             f"{network.identity.split(' ', 1)[1]}: give all workers the same packages, or start a new run"
         )
     return network
+
+
+def problems(archive: Place, wanted: Iterable[str]) -> Iterator[Problem]:
+    """Weights that are damaged, and those of the `wanted` digests that are gone."""
+    there = {path.name.removesuffix(".onnx"): path for path in (archive / FOLDER).glob("*.onnx")}
+    for digest in sorted({*there, *wanted}):
+        key = f"{FOLDER}/{digest}.onnx"
+        if digest not in there:
+            yield Problem("metadata", key, f"{archive / key} is missing: runs were made with these weights")
+        elif sha256_file(there[digest]) != digest:
+            yield Problem("metadata", key, f"{archive / key} is damaged: its bytes have another sha256")
+
+
+def mend(archive: Place, key: str) -> None:
+    """Put weights there again if they are the package's own. Raises StoreError for others."""
+    data = files("deblur.deconv").joinpath(SHIPPED).read_bytes()
+    if key != f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.onnx":
+        raise StoreError(
+            f"these weights are not this package's: put the file that `deblur train` wrote at {key}"
+        )
+    write_atomic(archive / key, data)
 
 
 @lru_cache(maxsize=2)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deblur import deconv, paths, quality
-from deblur.deconv.hybrid import OPEN, REACH, Evidence, Refiner, root
+from deblur.deconv.hybrid import OPEN, REACH, Evidence, Refiner, ends_of, explained, root
 from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.deconv.network import shipped
 from deblur.errors import ConfigError
+from deblur.motion.warping import warp
 from deblur.neighbours import NEXT, PREVIOUS, Look, Neighbour, brought, look, trust_in
 from deblur.types import Bool, Bytes, Float, Iterations, Reason
 
@@ -201,7 +202,9 @@ def _evidence(
         beside[at], inside = brought(n)
         trusts[at] = np.where(inside, sure, np.float32(0))
     limit = quality.limit(given.frame, found.path, invalid=given.invalid, rules=quality.Gate())
-    return Evidence(given.frame, image, again, beside, found.path, trusts, weight, limit, given.noise)
+    here = explained(given.frame, image, again)
+    ends = np.stack([[[warp(p, end)[0] for p in planes] for planes in here] for end in ends_of(found.path)])
+    return Evidence(given.frame, image, again, ends, beside, found.path, trusts, weight, limit, given.noise)
 
 
 def _refined(seen: Evidence, reason: Bytes, network: Refiner, strength: float) -> RestoredWindow:

@@ -105,3 +105,32 @@ def test_an_archive_restores_as_the_library_does(job: Path, deblur: Command) -> 
     frames = pan(4, HEIGHT, WIDTH)[0]
     found = restore(frames, exposure_fraction=0.75, settings=RestoreSettings(method="hybrid"))
     np.testing.assert_array_equal(run.read("0", 0, 4).reshape(found.frames.shape), found.frames)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "gone"])
+def test_damaged_weights_are_found_and_put_back(job: Path, deblur: Command, harm: str) -> None:
+    assert deblur("run", job).code == 0
+    archive = job.parent / "archive"
+    (weights,) = (archive / "models").iterdir()
+    data = bytearray(weights.read_bytes())
+    if harm == "gone":
+        weights.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        weights.write_bytes(data)
+    found = deblur("verify", archive)
+    assert found.code == 1
+    assert weights.name in found.out + found.err
+    assert deblur("verify", archive, "--repair").code == 0
+    assert weights.read_bytes() == shipped().data
+    assert deblur("verify", archive).code == 0
+
+
+def test_weights_of_ones_own_have_to_be_put_back_by_hand(job: Path, deblur: Command) -> None:
+    assert deblur("run", job).code == 0
+    archive = job.parent / "archive"
+    other = archive / "models" / f"{'0' * 64}.onnx"
+    other.write_bytes(b"mine, once")
+    found = deblur("verify", archive, "--repair")
+    assert found.code == 1
+    assert "deblur train" in found.out + found.err

@@ -1,7 +1,8 @@
 """The method "hybrid": what physics restored, corrected by a small network that sees how it came about.
 
 The network looks at one plane at a time: the frame, the restored plane, what that leaves unexplained when it is blurred
-again, both neighbours brought here, the path, the trust in it, the gate's weight and the noise. It answers with a
+again, both again at the ends of the path (there stand the ghosts of an edge), both neighbours brought here, the path, the
+trust in it, the gate's weight and the noise. It answers with a
 correction and a weight, for which the gate's is the first guess. Where the gate is shut it can't open it, and what it
 made is held near the range of the source like any restoration.
 Plug-and-play of learned and physical parts as reviewed by Monga, Li & Eldar 2021 (doi:10.1109/MSP.2020.3016905).
@@ -18,8 +19,9 @@ from deblur.deconv.variational import Variational
 from deblur.types import Float
 
 CELL = 8  # pixels: the network's coarsest grid; windows begin at multiples of it
-REACH = 96  # pixels beyond a place that have a say in it
-IMAGES, FIELDS = 5, 10  # planes at full resolution, smooth planes
+REACH = 112  # pixels beyond a place that have a say in it: 73 of the network, and the ends of the path
+FURTHEST = 32.0  # pixels: the ends of longer paths are looked for no further away
+IMAGES, FIELDS = 9, 10  # planes at full resolution, smooth planes
 GATE = 8  # which of the latter is the gate's weight
 OPEN = 3.0  # times that weight: as far as the network may open the gate; where it is shut, it stays shut
 LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
@@ -28,13 +30,15 @@ LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a network may look at. `frame`, `restored`, `again`: (c, y, x) linear light, the last the restored one
-    blurred again; `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
+    blurred again; `ends`: (2, 2, c, y, x), `explained` of them where the path of each pixel ends and where it begins;
+    `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
     where there is none; `path`: (2, y, x) or bent (4, y, x); `weight`: (y, x), the gate's; `limit`: (y, x), the most that
     a weight may be (`deblur.quality.limit`); `noise`: of the frame."""
 
     frame: Float
     restored: Float
     again: Float
+    ends: Float
     beside: Float
     path: Float
     trusts: Float
@@ -44,11 +48,24 @@ class Evidence:
 
 
 def images_of(seen: Evidence) -> Float:
-    """(c, 5, y, x): what the network sees at full resolution, as square roots of light."""
-    frame, again = root(seen.frame), root(seen.again)
-    rest = (again - frame) / np.float32(UNEXPLAINED)
-    planes = np.stack([frame, root(seen.restored), rest, *root(seen.beside)], axis=1)
-    return np.asarray(np.nan_to_num(planes), np.float32)  # holes are dark
+    """(c, 9, y, x): what the network sees at full resolution, as square roots of light."""
+    here, (late, early) = explained(seen.frame, seen.restored, seen.again), seen.ends
+    planes = [root(seen.frame), *here, *root(seen.beside), late[0], early[0], late[1], early[1]]
+    return np.asarray(np.nan_to_num(np.stack(planes, axis=1)), np.float32)  # holes are dark
+
+
+def explained(frame: Float, restored: Float, again: Float) -> Float:
+    """(2, c, y, x): the restored planes and what they leave unexplained, as square roots of light."""
+    rest = (root(again) - root(frame)) / np.float32(UNEXPLAINED)
+    return np.stack([root(restored), rest])
+
+
+def ends_of(path: Float) -> Float:
+    """(2, 2, y, x): from each pixel to where its path, (2, y, x) or bent (4, y, x), ends and to where it begins."""
+    half, bend = path[:2] / np.float32(2), path[2:] if len(path) == 4 else np.float32(0)
+    ends = np.stack([half + bend, bend - half])
+    length = np.hypot(ends[:, 0], ends[:, 1])[:, None]
+    return np.asarray(ends * np.minimum(1, FURTHEST / np.maximum(length, FURTHEST)), np.float32)
 
 
 def fields_of(seen: Evidence) -> Float:

@@ -7,7 +7,7 @@ clipping, quantisation, compression, and an exposure fraction that is told a lit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,11 +19,9 @@ from scipy.ndimage import gaussian_filter
 from deblur.light import LUMA, Light, decode, encode
 from deblur.types import Bytes, Float
 
-SOFT = (0.3, 1.6)  # pixels of a lens: cameras are softer than reduced photographs, and no sharper than that is the truth
-SCALE = (0.7, 3.0)  # by which a picture is enlarged: what fills a fast camera's view is large and smooth
-CONTRAST = 0.25  # of a picture: the least
+COARSE = 8  # pixels of the grid on which landscapes of depth are made
+STEPS = 0.8  # a pixel of path: moments of an exposure
 EXPOSED = (0.3, 1.0)  # exposure fractions, where nothing is known of them
-DIM = 0.6  # of full light: the darkest film
 SRGB, UNIT = Light(0.0, 1.0, "srgb"), Light(0.0, 1.0, "linear")
 
 
@@ -69,6 +67,18 @@ class Moves:
     fraction: tuple[float, float] = EXPOSED
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How pictures look before they move. `scale`: by which they are enlarged, for what fills a fast camera's view is
+    large and smooth; `soft`: pixels of the lens, for cameras are softer than reduced photographs, and no sharper than that
+    is the truth; `contrast`, `dim`: the least of a picture's own contrast and of its light."""
+
+    scale: tuple[float, float] = (0.7, 3.0)
+    soft: tuple[float, float] = (0.3, 1.6)
+    contrast: float = 0.25
+    dim: float = 0.6
+
+
 def make_film(
     pictures: Sequence[Bytes],
     rng: np.random.Generator,
@@ -76,17 +86,18 @@ def make_film(
     side: int = 560,
     moves: Moves | None = None,
     damage: Damage | None = None,
+    looks: Looks | None = None,
 ) -> Film:
     """A film of `side` x `side` pixels over some of the `pictures`, (y, x, 3) codes, 8 bits, sRGB.
 
     Same pictures, same state of `rng`, same film.
     """
-    moves, damage = moves or Moves(), damage or Damage()
-    count = int(rng.choice([2, 3, 5], p=[0.12, 0.38, 0.5]))
+    moves, damage, looks = moves or Moves(), damage or Damage(), looks or Looks()
+    count = int(rng.choice([2, 3, 5], p=[0.1, 0.6, 0.3]))
     at = count // 2 if count > 2 else int(rng.integers(2))
     transfer: Literal["srgb", "linear"] = "srgb" if rng.random() < 0.5 else "linear"
     light = SRGB if transfer == "srgb" else UNIT
-    layers = _layers(pictures, rng, side, moves, light)
+    layers = _layers(lambda: _picture(pictures, rng, looks, light), rng, side, moves)
     moments, instant, fraction = _exposure(rng, layers, moves.fraction)
     frames = np.empty((count, side, side), np.float32)
     gain = rng.uniform(1.2, 2.5) if rng.random() < damage.clipped else 1.0
@@ -122,17 +133,17 @@ def _exposure(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """The moments that an exposure is the mean of, those that its truth is the mean of, and its fraction.
 
-    Either one a pixel and the middle, or as where a high-speed camera's frames were averaged: each of those was exposed
-    for a while itself, and the truth is the middle one.
+    Either nearly one a pixel and the middle, or as where a high-speed camera's frames were averaged: each of those was
+    exposed for a while itself, and the truth is the middle one.
     """
     longest = max(float(np.hypot(*layer.pose[:2, 1])) for layer in layers)
     kind = rng.random() if fractions == EXPOSED else 1.0
     if kind > 0.5:
         fraction = float(rng.uniform(*fractions))
-        return fraction * _spread(max(9, round(1.2 * fraction * longest))), np.zeros(1), fraction
+        return fraction * _spread(max(9, round(STEPS * fraction * longest))), np.zeros(1), fraction
     many = 7 if kind < 0.3 else 11
     gap = 1 / (many + 1)
-    own = rng.uniform(0.3, 1.0) * gap * _spread(max(2, round(0.8 * gap * longest)))
+    own = rng.uniform(0.3, 1.0) * gap * _spread(max(2, round(STEPS * gap * longest)))
     moments = gap * (np.arange(many) - many // 2)[:, None] + own
     return moments.ravel(), own, many * gap
 
@@ -142,13 +153,11 @@ def _spread(count: int) -> NDArray[np.float64]:
     return (np.arange(count) + 0.5) / count - 0.5
 
 
-def _layers(
-    pictures: Sequence[Bytes], rng: np.random.Generator, side: int, moves: Moves, light: Light
-) -> list[_Layer]:
+def _layers(picture: Callable[[], Float], rng: np.random.Generator, side: int, moves: Moves) -> list[_Layer]:
     speed = np.exp(rng.uniform(*np.log(moves.speed)))
     tremor = _tremor(rng, speed, moves)
     pose = _pose(rng, speed, moves)
-    view = _Layer(_picture(pictures, rng, light), None, pose, _relief(rng, side, moves), tremor)
+    view = _Layer(picture(), None, pose, _relief(rng, side, moves), tremor)
     layers = [view]
     for _ in range(int(rng.choice(len(moves.objects), p=moves.objects))):
         own = np.exp(rng.uniform(*np.log(moves.speed)))
@@ -157,22 +166,22 @@ def _layers(
             pose[:, 1:] = 0.5 * pose[:, 1:] + view.pose[:, 1:]  # most things move much as the view does
         pose[:2, 0] = rng.uniform(-0.4, 0.4, 2) * side
         relief = np.float32(0.3) * _relief(rng, side, moves)  # things bend a little
-        layers.append(_Layer(_picture(pictures, rng, light), _cover(rng, side), pose, relief, tremor))
+        layers.append(_Layer(picture(), _cover(rng, side), pose, relief, tremor))
     return layers
 
 
-def _picture(pictures: Sequence[Bytes], rng: np.random.Generator, light: Light) -> Float:
+def _picture(pictures: Sequence[Bytes], rng: np.random.Generator, looks: Looks, light: Light) -> Float:
     """One of them, cut, reduced or enlarged, softened, turned and mirrored at random, in light."""
     picture = pictures[int(rng.integers(len(pictures)))] @ _mix(rng)
-    factor = np.exp(rng.uniform(*np.log(SCALE)))
+    factor = np.exp(rng.uniform(*np.log(looks.scale)))
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     if rng.random() < 0.7:
-        small = gaussian_filter(small, rng.uniform(*SOFT))
+        small = gaussian_filter(small, rng.uniform(*looks.soft))
     if rng.random() < 0.5:
         middle = small.mean()
-        small = middle + np.float32(rng.uniform(CONTRAST, 1.0)) * (small - middle)
-    small = np.clip(small, 0, 1) * np.float32(rng.uniform(DIM, 1.0))
+        small = middle + np.float32(rng.uniform(looks.contrast, 1.0)) * (small - middle)
+    small = np.clip(small, 0, 1) * np.float32(rng.uniform(looks.dim, 1.0))
     small = np.rot90(small, int(rng.integers(4)))[:, :: 1 if rng.random() < 0.5 else -1]
     offset = [int(rng.integers(max(1, n // 2))) for n in small.shape]
     return decode(
@@ -209,7 +218,9 @@ def _tremor(rng: np.random.Generator, speed: float, moves: Moves) -> NDArray[np.
 
 def _relief(rng: np.random.Generator, side: int, moves: Moves) -> Float:
     """A landscape of depth: smooth, here and there steep."""
-    rough = gaussian_filter(rng.normal(0, 1, (side, side)).astype(np.float32), side * rng.uniform(0.02, 0.2))
+    coarse = rng.normal(0, 1, (side // COARSE + 1,) * 2).astype(np.float32)
+    coarse = gaussian_filter(coarse, side * rng.uniform(0.02, 0.2) / COARSE)
+    rough = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     rough /= max(float(rough.std()), 1e-9)
     if rng.random() < 0.4:  # cliffs
         rough = np.tanh(rng.uniform(2, 6) * rough)
@@ -240,16 +251,18 @@ def _placed(picture: Any, layer: _Layer, time: float, side: int, border: int) ->
     y, x, angle, scale = layer.pose @ time ** np.arange(4)
     trembling = np.sin(2 * np.pi * (layer.tremor[:, 2] * time + layer.tremor[:, 3])) @ layer.tremor[:, :2]
     c, s = np.exp(-scale) * np.cos(angle), np.exp(-scale) * np.sin(angle)
-    first = layer.pose[:2, 0]
-    moved = np.array([y, x]) + trembling - first
-    nearer = 1 + layer.relief  # what is nearer moves further
-    rows, columns = np.ogrid[:side, :side]
-    down = rows - first[0] - side / 2 - nearer * np.float32(moved[0])
-    right = columns - first[1] - side / 2 - nearer * np.float32(moved[1])
-    across = (c * right + s * down + picture.shape[1] / 2).astype(np.float32)
-    along = (c * down - s * right + picture.shape[0] / 2).astype(np.float32)
+    first, nearer = layer.pose[:2, 0], 1 + layer.relief  # what is nearer moves further
+    down, right = np.array([y, x]) + trembling - first
+    rows = np.arange(side, dtype=np.float32)[:, None] - np.float32(first[0] + side / 2)
+    columns = np.arange(side, dtype=np.float32) - np.float32(first[1] + side / 2)
+    across = np.float32(-c * right - s * down) * nearer
+    across += np.float32(s) * rows + np.float32(picture.shape[1] / 2)
+    across += np.float32(c) * columns
+    along = np.float32(s * right - c * down) * nearer
+    along += np.float32(c) * rows + np.float32(picture.shape[0] / 2)
+    along -= np.float32(s) * columns
     found = cv2.remap(picture, across, along, cv2.INTER_CUBIC, borderMode=border)
-    return np.asarray(np.clip(found, 0, 1), np.float32)
+    return np.asarray(np.clip(found, 0, 1, out=found), np.float32)
 
 
 def _damaged(frames: Float, light: Light, rng: np.random.Generator, damage: Damage) -> NDArray[Any]:

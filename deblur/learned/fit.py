@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur.deconv.hybrid import OPEN
+from deblur.deconv.hybrid import IMAGES, OPEN
 from deblur.ingest import Progress
 from deblur.learned.model import Model
 from deblur.learned.shards import QUARTER, Pairs
@@ -48,14 +48,14 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    planes: Tensor  # (n, 8, y, x): the five images, the gate's weight, its limit, the root of the truth
+    planes: Tensor  # (n, 12, y, x): the nine images, the gate's weight, its limit, the root of the truth
     fields: Tensor  # (n, 10, y/4, x/4)
     root: Tensor  # (n, 1, 1, 1) bool
 
 
 def outcome(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Mean squared errors (n,) of what comes out, of the corrected plane without its weight, and of what physics gave."""
-    images, gate, limit, truth = batch.planes.split([5, 1, 1, 1], dim=1)
+    images, gate, limit, truth = batch.planes.split([IMAGES, 1, 1, 1], dim=1)
     correction, weight = model.reduced(images, batch.fields, gate)
     frame, restored = _light(images[:, :1]), images[:, 1:2]
     better, was = _light(restored + correction.float()), _light(restored)
@@ -130,7 +130,7 @@ def turned(planes: Tensor, fields: Tensor, turn: int) -> tuple[Tensor, Tensor]:
         fields = fields[[0, 1, 2, 4, 3, 5, 6, 7, 8, 9]]
         fields[1] *= -1
     if turn & 8:  # backward in time
-        planes = planes[[0, 1, 2, 4, 3, *range(5, len(planes))]]
+        planes = planes[[0, 1, 2, 4, 3, 6, 5, 8, 7, *range(IMAGES, len(planes))]]
         fields = fields[[0, 1, 2, 3, 4, 5, 7, 6, 8, 9]]
     return planes, fields
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deblur.deconv.hybrid import GATE
 from deblur.ingest import Progress
-from deblur.learned.films import Damage, Moves, make_film
+from deblur.learned.films import Damage, Looks, Moves, make_film
 from deblur.learned.pairs import Pair, pairs_of
 from deblur.store.durable import appearing
 from deblur.types import Bytes
@@ -33,6 +33,7 @@ class Recipe:
     count: int = 64
     moves: Moves = field(default_factory=Moves)
     damage: Damage = field(default_factory=Damage)
+    looks: Looks = field(default_factory=Looks)
 
 
 def make_shards(
@@ -81,7 +82,9 @@ def make_shard(path: Path, pictures: Sequence[Bytes], recipe: Recipe, number: in
     rng = np.random.default_rng((recipe.seed, number))
     pairs: list[Pair] = []
     while len(pairs) < recipe.count:
-        film = make_film(pictures, rng, side=recipe.film, moves=recipe.moves, damage=recipe.damage)
+        film = make_film(
+            pictures, rng, side=recipe.film, moves=recipe.moves, damage=recipe.damage, looks=recipe.looks
+        )
         pairs += pairs_of(film, side=recipe.side, rng=rng)
     with appearing(path) as folder:
         for name, array in _packed(pairs).items():
@@ -114,7 +117,7 @@ class Pairs:
         return int(self._ends[-1])
 
     def part(self, name: str, k: int) -> NDArray[np.float16]:
-        """Pair k's "planes" (8, y, x), "fields" (10, y/4, x/4) or "root"."""
+        """Pair k's "planes" (12, y, x), "fields" (10, y/4, x/4) or "root"."""
         shard = int(np.searchsorted(self._ends, k, side="right"))
         first = int(self._ends[shard - 1]) if shard else 0
         return np.asarray(self._parts[name][shard][k - first])

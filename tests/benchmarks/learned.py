@@ -34,10 +34,11 @@ from PIL import Image
 
 from deblur import job as work
 from deblur.config import load_job
+from deblur.deconv.hybrid import IMAGES
 from deblur.deconv.network import Network, shipped
 from deblur.learned import fit
 from deblur.learned.archive import lesson_of, wins
-from deblur.learned.films import Damage, Moves, make_film
+from deblur.learned.films import Damage, Looks, Moves, make_film
 from deblur.learned.model import Model
 from deblur.learned.pictures import gather, parted, with_leaves
 from deblur.learned.shards import Pairs, Recipe, make_shards
@@ -65,7 +66,8 @@ def say(name: str, done: int, total: int) -> None:
 def plain(batch: fit.Batch) -> fit.Batch:
     """The same pairs without what physics knows: the frame stands for the restored one, the rest is blank."""
     planes, fields = batch.planes.clone(), torch.zeros_like(batch.fields)
-    planes[:, 1], planes[:, 2], planes[:, 5] = planes[:, 0], 0, 0.5
+    planes[:, 1], planes[:, IMAGES] = planes[:, 0], 0.5
+    planes[:, 5:7], planes[:, 2], planes[:, 7:9] = planes[:, :1], 0, 0
     fields[:, NOISE] = batch.fields[:, NOISE]
     return replace(batch, planes=planes, fields=fields)
 
@@ -149,8 +151,8 @@ def film_archive(folder: Path, sequences: int, side: int) -> None:
         moves = Moves(
             speed=speed, unsteady=0.2, fraction=(0.8, 0.801), objects=(1.0,), turn=0.002, near=0.002
         )
-        with mock.patch("deblur.learned.films.SOFT", 0.31), mock.patch("deblur.learned.films.DIM", 0.9):
-            film = make_film([hatched(rng, side * 2)], rng, side=side, moves=moves, damage=quiet)
+        looks = Looks(scale=(0.9, 1.2), soft=(0.3, 0.31), contrast=1.0, dim=0.9)
+        film = make_film([hatched(rng, side * 2)], rng, side=side, moves=moves, damage=quiet, looks=looks)
         place = folder / "frames" / f"film{k:02d}"
         place.mkdir(parents=True, exist_ok=True)
         for t, frame in enumerate(film.frames):
