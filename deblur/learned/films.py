@@ -39,10 +39,13 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """How likely each fault is in a film, and how strong. `noise`: least and most standard deviation."""
+    """How likely each fault is in a film, and how strong. `noise`, `grain`: least and most standard deviation; grain
+    is what a codec leaves of it, no finer than two pixels."""
 
     noisy: float = 0.55
     noise: tuple[float, float] = (0.002, 0.04)
+    grainy: float = 0.5
+    grain: tuple[float, float] = (0.0004, 0.003)
     shot: float = 0.3
     clipped: float = 0.12
     compressed: float = 0.15
@@ -55,7 +58,8 @@ class Moves:
     """How things move. `speed`: least and most pixels a frame interval; `unsteady`: how much of the speed may come or
     go within an interval; `tremor`: how far a camera in the hand trembles, as a share of it; `relief`: how much more or
     less than the rest what is near or far moves; `turn`: radians, `near`: share of its size by which the view turns and
-    nears in one; `fraction`: least and most of the interval that the shutter is open."""
+    nears in one; `swing`: radians by which things turn, as limbs do; `objects`: how likely there are 0, 1, … things;
+    `fraction`: least and most of the interval that the shutter is open."""
 
     speed: tuple[float, float] = (7.0, 84.0)
     unsteady: float = 1.0
@@ -63,7 +67,8 @@ class Moves:
     relief: float = 0.25
     turn: float = 0.006
     near: float = 0.006
-    objects: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
+    swing: float = 0.04
+    objects: tuple[float, ...] = (0.25, 0.3, 0.25, 0.2)
     fraction: tuple[float, float] = EXPOSED
 
 
@@ -165,6 +170,7 @@ def _layers(picture: Callable[[], Float], rng: np.random.Generator, side: int, m
         if rng.random() < 0.5:
             pose[:, 1:] = 0.5 * pose[:, 1:] + view.pose[:, 1:]  # most things move much as the view does
         pose[:2, 0] = rng.uniform(-0.4, 0.4, 2) * side
+        pose[2, 1] += rng.normal(0, moves.swing) * (rng.random() < 0.5)
         relief = np.float32(0.3) * _relief(rng, side, moves)  # things bend a little
         layers.append(_Layer(picture(), _cover(rng, side), pose, relief, tremor))
     return layers
@@ -271,6 +277,13 @@ def _damaged(frames: Float, light: Light, rng: np.random.Generator, damage: Dama
         level = np.exp(rng.uniform(*np.log(damage.noise)))
         spread = np.sqrt(codes / 0.5) if rng.random() < damage.shot else 1.0
         codes = codes + level * spread * rng.standard_normal(codes.shape, np.float32)
+    if rng.random() < damage.grainy:
+        level = np.exp(rng.uniform(*np.log(damage.grain)))
+        for plane in codes:
+            grain = cv2.GaussianBlur(
+                rng.standard_normal(plane.shape, np.float32), (0, 0), rng.uniform(0.7, 1.5)
+            )
+            plane += np.float32(level) / grain.std() * grain
     if rng.random() < 0.2:
         return np.rint(np.clip(codes, 0, 1) * 65535).astype(np.uint16)
     bytes8 = np.rint(np.clip(codes, 0, 1) * 255).astype(np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +148,17 @@ def gains(model: Model, pairs: Pairs) -> NDArray[np.float64]:
 
 
 def fit(
-    model: Model, learn: Pairs, check: Pairs, course: Course, *, folder: Path, device: str, progress: Progress
+    model: Model,
+    learn: Callable[[int], Pairs],
+    check: Pairs,
+    course: Course,
+    *,
+    folder: Path,
+    device: str,
+    progress: Progress,
 ) -> Model:
-    """Train `model`; the running mean of its weights. `folder` holds how far it is: killed, it goes on from there."""
+    """Train `model`; the running mean of its weights. `learn`: the pairs that a step draws from; `folder` holds how far
+    it is: killed, it goes on from there."""
     model = model.to(device=device, memory_format=torch.channels_last)
     mean = deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=course.rate, weight_decay=1e-4, betas=(0.9, 0.99))
@@ -159,7 +167,7 @@ def fit(
     for step in range(first, course.steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(course, step)
-        batch = _on(draw(learn, course, step), torch.device(device))
+        batch = _on(draw(learn(step), course, step), torch.device(device))
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
             loss = loss_of(model, batch)
         optimizer.zero_grad()

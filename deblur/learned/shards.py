@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -47,19 +48,40 @@ def make_shards(
     progress: Progress,
 ) -> list[Path]:
     """`count` shards below `folder`; those that are there already are not made again."""
+    with making(folder, pictures, recipe, count, workers=workers, name=name, progress=progress) as first:
+        return first(count)
+
+
+@contextmanager
+def making(
+    folder: Path,
+    pictures: Sequence[Bytes],
+    recipe: Recipe,
+    count: int,
+    *,
+    workers: int,
+    name: str,
+    progress: Progress,
+) -> Iterator[Callable[[int], list[Path]]]:
+    """The same while the block does something else: it is given a function that waits for the first n of them."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:04d}" for number in range(count)]
-    missing = [(number, path) for number, path in enumerate(paths) if not path.exists()]
-    progress(name, count - len(missing), count)
-    if missing:
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(pictures, recipe)
-        ) as pool:
-            jobs = [pool.submit(_make, path, number) for number, path in missing]
-            for done, job in enumerate(as_completed(jobs), count - len(missing) + 1):
-                job.result()
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(pictures, recipe)
+    ) as pool:
+        jobs = [None if path.exists() else pool.submit(_make, path, k) for k, path in enumerate(paths)]
+
+        def first(n: int) -> list[Path]:
+            for done, job in enumerate(jobs[:n], 1):
+                if job is not None:
+                    job.result()
                 progress(name, done, count)
-    return paths
+            return paths[:n]
+
+        try:
+            yield first
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 _shared: tuple[Sequence[Bytes], Recipe]  # of a process of the pool: handed over once, not with every shard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,17 +20,19 @@ from deblur.ingest import Progress
 from deblur.learned.fit import Course, draw, fit, gains, loss_of
 from deblur.learned.model import Model
 from deblur.learned.pictures import Picture, parted, with_leaves
-from deblur.learned.shards import Pairs, Recipe, make_shards
+from deblur.learned.shards import Pairs, Recipe, make_shards, making
 from deblur.learned.weights import from_onnx, to_onnx
 from deblur.provenance import commit, version
 from deblur.store.durable import digest_of, read_json, write_json
 
 PLAN = "plan.json"
-MAKING = 0.3  # of the time goes into pairs
-SHARD_SECONDS = 30.0  # CPU time of a shard of pairs
+SHARD_SECONDS = 45.0  # CPU time of a shard of pairs
 SHARDS = (2, 400)
+FIRST = 2  # shards with which learning begins; the others are made meanwhile
+READY = 0.9  # of the steps are done when the last of them comes in
 CHECKED = 2  # shards of pictures that were set aside
-TRIAL = 12  # steps by which the time of one is measured
+MARGIN = 0.9  # of the time left is planned with
+TRIAL = 30  # steps by which the time of one is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +73,14 @@ def train(
     """
     began = time.monotonic()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(workers)
+    threads = max(1, workers // 2)  # the other half makes pairs
+    makers = max(1, workers - threads)
+    torch.set_num_threads(threads)
     torch.manual_seed(lesson.course.seed)
     learn, check = parted(lesson.pictures)
-    count = round(hours * 3600 * workers * MAKING / SHARD_SECONDS)
+    count = round(hours * 3600 * makers * READY / SHARD_SECONDS)
     plan = _planned(folder, lesson, min(max(count, SHARDS[0]), SHARDS[1]))
     seed = lesson.recipe.seed
-    shown = with_leaves([picture.codes for picture in learn], seed)
-    learned = Pairs(
-        make_shards(
-            folder / "pairs",
-            shown,
-            lesson.recipe,
-            plan["shards"],
-            name="make pairs",
-            workers=workers,
-            progress=progress,
-        )
-    )
     aside = replace(lesson.recipe, seed=seed + 1)
     shown = [picture.codes for picture in check]
     checked = Pairs(
@@ -102,21 +94,48 @@ def train(
             progress=progress,
         )
     )
-    made = time.monotonic() - began
+    shown = with_leaves([picture.codes for picture in learn], seed)
     model = from_onnx(lesson.start) if lesson.start else Model()
     before = gains(model.to(device), checked) if lesson.start else np.zeros(len(checked))
-    if "steps" not in plan:
-        plan["steps"] = steps or _steps(model, learned, lesson.course, device, hours * 3600 * (1 - MAKING))
-        write_json(folder / PLAN, plan)
-    course = replace(lesson.course, steps=plan["steps"])
-    best = fit(model, learned, checked, course, folder=folder, device=device, progress=progress)
+    with making(
+        folder / "pairs",
+        shown,
+        lesson.recipe,
+        plan["shards"],
+        name="make pairs",
+        workers=makers,
+        progress=progress,
+    ) as first:
+        if "steps" not in plan:
+            some = Pairs(first(min(FIRST, plan["shards"])))
+            left = hours * 3600 - (time.monotonic() - began)
+            plan["steps"] = steps or _steps(model, some, lesson.course, device, left)
+            write_json(folder / PLAN, plan)
+        course = replace(lesson.course, steps=plan["steps"])
+        shards = _Growing(first, plan["shards"], course.steps)
+        best = fit(model, shards, checked, course, folder=folder, device=device, progress=progress)
+        pairs = len(Pairs(first(plan["shards"])))
     gained = gains(best, checked)
-    card = _card(lesson, course, len(learned), gained, before, device, workers, folder)
-    card["minutes of the last process"] = {
-        "pairs": round(made / 60, 1),
-        "all": round((time.monotonic() - began) / 60, 1),
-    }
+    card = _card(lesson, course, pairs, gained, before, device, threads, folder)
+    card["minutes of the last process"] = round((time.monotonic() - began) / 60, 1)
     return Trained(to_onnx(best, card), card, gained, before)
+
+
+@dataclass(slots=True)
+class _Growing:
+    """The pairs of each step: of more and more shards, at steps that don't depend on how fast those are made."""
+
+    first: Callable[[int], list[Path]]
+    shards: int
+    steps: int
+    _held: tuple[int, Pairs] | None = None
+
+    def __call__(self, step: int) -> Pairs:
+        grown = FIRST + int(step / (READY * self.steps) * (self.shards - FIRST))
+        count = min(max(grown, 1), self.shards)
+        if self._held is None or self._held[0] != count:
+            self._held = count, Pairs(self.first(count))
+        return self._held[1]
 
 
 def _planned(folder: Path, lesson: Lesson, shards: int) -> dict[str, Any]:
@@ -154,7 +173,7 @@ def _steps(model: Model, pairs: Pairs, course: Course, device: str, seconds: flo
         loss.backward()
         model.zero_grad()
     each = (time.monotonic() - began) / (TRIAL - TRIAL // 4)
-    return max(100, int(seconds * 0.85 / each))
+    return max(100, int(seconds * MARGIN / each))
 
 
 def _card(
@@ -164,7 +183,7 @@ def _card(
     gained: NDArray[np.float64],
     before: NDArray[np.float64],
     device: str,
-    workers: int,
+    threads: int,
     folder: Path,
 ) -> dict[str, Any]:
     sources: dict[str, int] = {}
@@ -177,7 +196,7 @@ def _card(
         "deblur": version("deblur"),
         "commit": commit(),
         "packages": {"python": platform.python_version(), **{name: version(name) for name in names}},
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {workers} threads",
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
         "parameters": sum(p.numel() for p in Model().parameters()),
         "pictures": sources,
         "pictures digest": digest_of([picture.digest for picture in lesson.pictures]),

@@ -106,7 +106,13 @@ def ablation(
         torch.manual_seed(0)
         with mock.patch("deblur.learned.fit.outcome", errors):
             best = fit.fit(
-                Model(), pairs, aside, fit.Course(steps=steps), folder=place, device="cpu", progress=say
+                Model(),
+                lambda _: pairs,
+                aside,
+                fit.Course(steps=steps),
+                folder=place,
+                device="cpu",
+                progress=say,
             )
             gained = fit.gains(best, aside)
         rows.append({"by": name, "steps": steps, "pairs": len(pairs), **told(gained)})
@@ -145,7 +151,7 @@ def hatched(rng: np.random.Generator, side: int) -> np.ndarray:
 def film_archive(folder: Path, sequences: int, side: int) -> None:
     """A job over films of that texture: some move slowly, so that there is something sharp, others fast."""
     rng = np.random.default_rng(11)
-    quiet = Damage(noisy=1, noise=(0.004, 0.006), clipped=0, compressed=0, misjudged=0)
+    quiet = Damage(noisy=1, grainy=0, noise=(0.004, 0.006), clipped=0, compressed=0, misjudged=0)
     for k in range(sequences):
         speed = (0.4, 0.8) if k % 2 else (12.0, 24.0)
         moves = Moves(

@@ -13,7 +13,7 @@ from deblur.learned.films import Damage, Moves, make_film  # noqa: E402
 from deblur.learned.pairs import pairs_of  # noqa: E402
 from tests.test_sequence import scene  # noqa: E402
 
-CLEAN = Damage(noisy=0, clipped=0, compressed=0, misjudged=0)
+CLEAN = Damage(noisy=0, grainy=0, clipped=0, compressed=0, misjudged=0)
 SIDE = 200
 
 
@@ -63,7 +63,7 @@ def test_pairs_are_what_the_product_shows_its_network() -> None:
     pairs = pairs_of(film, side=96, rng=rng)
     assert len(pairs) == 4
     for pair in pairs:
-        assert pair.images.shape == (5, 96, 96)
+        assert pair.images.shape == (9, 96, 96)
         assert pair.fields.shape == (10, 96, 96)
         assert pair.limit.min() >= 0
         assert np.isfinite(pair.images).all()
