@@ -26,7 +26,7 @@ BASE_MEMORY = 300 * 2**20
 MOTION_PLANES = 50
 RESTORE_PLANES = 40  # of one channel; each further one adds 12
 LOOK_PLANES = 8  # of one channel; each further one adds 2
-LEARNED_PLANES = 40  # a network's own and what it looks at; 8 for each further channel
+LEARNED_PLANES = 44  # what a network looks at and its own; 8 for each further channel
 MOST_LOOKS = 3  # a frame and its two neighbours
 
 WINDOW_MEMORY = 3 << 29  # bytes that a chosen window may take: with its unit it fits a worker of 2 GiB

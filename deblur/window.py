@@ -203,7 +203,10 @@ def _evidence(
         trusts[at] = np.where(inside, sure, np.float32(0))
     limit = quality.limit(given.frame, found.path, invalid=given.invalid, rules=quality.Gate())
     here = explained(given.frame, image, again)
-    ends = np.stack([[[warp(p, end)[0] for p in planes] for planes in here] for end in ends_of(found.path)])
+    ends = np.empty((2, *here.shape), np.float32)
+    for at, end in enumerate(ends_of(found.path)):
+        for kind, channel in np.ndindex(here.shape[:2]):
+            ends[kind, at, channel] = warp(here[kind, channel], end)[0]
     return Evidence(given.frame, image, again, ends, beside, found.path, trusts, weight, limit, given.noise)
 
 

@@ -30,7 +30,7 @@ LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a network may look at. `frame`, `restored`, `again`: (c, y, x) linear light, the last the restored one
-    blurred again; `ends`: (2, 2, c, y, x), `explained` of them where the path of each pixel ends and where it begins;
+    blurred again; `ends`: (2, 2, c, y, x), both of `explained` where the path of each pixel ends and where it begins;
     `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
     where there is none; `path`: (2, y, x) or bent (4, y, x); `weight`: (y, x), the gate's; `limit`: (y, x), the most that
     a weight may be (`deblur.quality.limit`); `noise`: of the frame."""
@@ -47,36 +47,44 @@ class Evidence:
     noise: float
 
 
-def images_of(seen: Evidence) -> Float:
-    """(c, 9, y, x): what the network sees at full resolution, as square roots of light."""
-    here, (late, early) = explained(seen.frame, seen.restored, seen.again), seen.ends
-    planes = [root(seen.frame), *here, *root(seen.beside), late[0], early[0], late[1], early[1]]
-    return np.asarray(np.nan_to_num(np.stack(planes, axis=1)), np.float32)  # holes are dark
+def images_of(seen: Evidence, channel: int) -> Float:
+    """(9, y, x): what the network sees of a plane at full resolution, as square roots of light."""
+    images = np.empty((IMAGES, *seen.weight.shape), np.float32)
+    images[0] = root(seen.frame[channel])
+    images[1:3] = explained(seen.frame[channel], seen.restored[channel], seen.again[channel])
+    images[3:5] = root(seen.beside[:, channel])
+    images[5:] = seen.ends[:, :, channel].reshape(4, *seen.weight.shape)
+    images[~np.isfinite(images)] = 0  # holes are dark
+    return images
 
 
 def explained(frame: Float, restored: Float, again: Float) -> Float:
-    """(2, c, y, x): the restored planes and what they leave unexplained, as square roots of light."""
-    rest = (root(again) - root(frame)) / np.float32(UNEXPLAINED)
-    return np.stack([root(restored), rest])
+    """(2, ...): restored planes and what they leave unexplained, as square roots of light."""
+    return np.stack([root(restored), (root(again) - root(frame)) / np.float32(UNEXPLAINED)])
 
 
 def ends_of(path: Float) -> Float:
     """(2, 2, y, x): from each pixel to where its path, (2, y, x) or bent (4, y, x), ends and to where it begins."""
     half, bend = path[:2] / np.float32(2), path[2:] if len(path) == 4 else np.float32(0)
-    ends = np.stack([half + bend, bend - half])
-    length = np.hypot(ends[:, 0], ends[:, 1])[:, None]
-    return np.asarray(ends * np.minimum(1, FURTHEST / np.maximum(length, FURTHEST)), np.float32)
+    ends = np.stack([bend + half, bend - half])
+    length = np.sqrt(ends[:, 0] ** 2 + ends[:, 1] ** 2)
+    ends *= (FURTHEST / np.maximum(length, FURTHEST))[:, None]
+    return ends
 
 
 def fields_of(seen: Evidence) -> Float:
     """(10, y, x): what it sees of the motion. A path and its opposite are the same blur, so its angle counts twice."""
+    fields = np.zeros((FIELDS, *seen.weight.shape), np.float32)
     dy, dx = seen.path[:2]
     length = np.hypot(dy, dx)
-    over = np.float32(1) / np.maximum(length, np.float32(1e-3))
-    bend = seen.path[2:] if len(seen.path) == 4 else np.zeros_like(seen.path)
-    noise = np.full_like(length, min(seen.noise / LOUD, 2.0))
-    planes = [length / LONG, (dy * dy - dx * dx) * over / LONG, 2 * dy * dx * over / LONG, *(bend / BENT)]
-    return np.stack([*planes, seen.trusts.max(axis=0), *seen.trusts, seen.weight, noise]).astype(np.float32)
+    over = np.float32(1 / LONG) / np.maximum(length, np.float32(1e-3))
+    fields[0] = length / LONG
+    fields[1], fields[2] = (dy * dy - dx * dx) * over, 2 * dy * dx * over
+    if len(seen.path) == 4:
+        fields[3:5] = seen.path[2:] / BENT
+    fields[5], fields[6:8] = seen.trusts.max(axis=0), seen.trusts
+    fields[GATE], fields[9] = seen.weight, min(seen.noise / LOUD, 2.0)
+    return fields
 
 
 class Refiner(Protocol):

@@ -56,11 +56,10 @@ class Network:
         """The restored planes corrected, (c, y, x) light, and their weight, (y, x) in [0, 1], below any limit."""
         fields = fields_of(seen)
         _, height, width = fields.shape
-        pads = [(0, 0), (0, -height % CELL), (0, -width % CELL)]
-        padded = np.pad(fields, pads, mode="edge")[None]
-        planes, weights = [], []
-        for images in images_of(seen):
-            told = {"images": np.pad(images, pads, mode="edge")[None], "fields": padded}
+        padded, planes, weights = _padded(fields), [], []
+        for channel in range(len(seen.frame)):
+            images = images_of(seen, channel)
+            told = {"images": _padded(images), "fields": padded}
             correction, weight = self._session.run(None, told)
             value = images[1] + correction[0, 0, :height, :width]
             planes.append(value * np.abs(value))
@@ -72,6 +71,13 @@ class Network:
 def shipped(provider: str = "CPU") -> Network:
     """The network in the package."""
     return Network(files("deblur.deconv").joinpath(SHIPPED).read_bytes(), provider=provider)
+
+
+def _padded(planes: Float) -> Float:
+    """(1, n, y, x), the border repeated up to whole cells."""
+    _, height, width = planes.shape
+    beyond = (-height % CELL, -width % CELL)
+    return (np.pad(planes, [(0, 0), *((0, n) for n in beyond)], mode="edge") if any(beyond) else planes)[None]
 
 
 def _runtime() -> Any:

@@ -56,7 +56,7 @@ def pairs_of(film: Film, *, side: int, rng: np.random.Generator, motion_method: 
         network=witness,
     )
     (seen,) = witness.seen
-    images, fields = images_of(seen)[0], fields_of(seen)
+    images, fields = images_of(seen, 0), fields_of(seen)
     rows, columns = ([int(n) for n in _starts(length, side, rng)] for length in film.truth.shape)
     parts = [(..., slice(y, y + side), slice(x, x + side)) for y in rows for x in columns]
     return [

@@ -97,7 +97,7 @@ def test_holes_do_not_spread() -> None:
     """What is not a number is seen as dark."""
     seen = evidence()
     seen.frame[0, 20, 20] = np.nan
-    assert np.isfinite(images_of(seen)).all()
+    assert np.isfinite(images_of(seen, 0)).all()
 
 
 def test_it_restores_better_than_physics_and_says_what_it_did() -> None:
