@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deblur.config import Source
 from deblur.errors import ConfigError, StoreError
-from deblur.learned.films import Damage, Moves
+from deblur.learned.films import Damage, Looks, Moves
 from deblur.learned.fit import Course
 from deblur.learned.pictures import SMALLEST, Picture
 from deblur.learned.shards import Recipe
@@ -29,6 +29,7 @@ KEPT = 96  # pictures that are learned from
 SIDE = 768  # of a picture: of larger frames the sharpest part
 SHARP = 1.5  # pixels of path, left of any motion once the picture is reduced
 MOST_REDUCED = 4.0
+OWN = Looks(scale=(0.75, 1.5), soft=(0.3, 0.8), contrast=0.6)  # its pictures have its camera's looks already
 GENTLE = Course(rate=4e-4, warm=50)
 BETTER = 0.02  # decibels by which new weights must win, on the whole
 WORSE = 0.1  # decibels that they may lose in the lowest twentieth
@@ -69,6 +70,7 @@ def lesson_of(archive: Archive, *, start: bytes) -> Lesson:
     recipe = Recipe(
         moves=replace(Moves(), speed=(max(1.0, slow), min(max(4.0, fast), 60.0)), fraction=exposed),
         damage=replace(Damage(), noise=(low, high * 1.2), noisy=float((noise > 0.002).mean())),
+        looks=OWN,
     )
     order = sorted(pictures, key=lambda picture: picture.source)
     return Lesson(order, recipe, GENTLE, start, {"archive": archive.id, "sequences looked at": len(surveyed)})

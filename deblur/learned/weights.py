@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,16 +27,18 @@ def to_onnx(model: Model, card: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     free = {2: "height", 3: "width"}
     names = ("images", "fields", "correction", "weight")
-    torch.onnx.export(
-        model,
-        (torch.zeros(1, IMAGES, SIDE, SIDE), torch.zeros(1, FIELDS, SIDE, SIDE)),
-        buffer,
-        input_names=names[:2],
-        output_names=names[2:],
-        dynamic_axes=dict.fromkeys(names, free),
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Constant folding")  # of no use to anyone
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, IMAGES, SIDE, SIDE), torch.zeros(1, FIELDS, SIDE, SIDE)),
+            buffer,
+            input_names=names[:2],
+            output_names=names[2:],
+            dynamic_axes=dict.fromkeys(names, free),
+            opset_version=OPSET,
+            dynamo=False,
+        )
     proto = onnx.load_from_string(buffer.getvalue())
     _halve(proto, set(dict(model.named_parameters())))
     entry = proto.metadata_props.add()
