@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deblur.commands import catalog, evidence, keeping, security, status, versions
+from deblur.commands import catalog, evidence, keeping, learning, security, status, versions
 from deblur.commands.answers import (
     AsJson,
     JobFile,
@@ -368,6 +368,7 @@ for command in (
     evidence.explain,
     evidence.provenance,
     security.certificates,
+    learning.train,
 ):
     app.command()(command)
 app.command("list")(catalog.find)

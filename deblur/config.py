@@ -104,6 +104,12 @@ class RestoreOptions(Section):
     strength: float | None = Field(
         default=None, ge=0, le=1, description="every weight times this: 1 all of it, 0 the source"
     )
+    network: str | None = Field(
+        default=None, description="method hybrid: weights made by `deblur train`, instead of the package's"
+    )
+    provider: str | None = Field(
+        default=None, description="method hybrid: what ONNX Runtime computes with: CPU, CUDA, …"
+    )
 
 
 class Tiling(Section):
@@ -311,6 +317,9 @@ def load_job(path: Path) -> JobConfig:
             "archive": _anchored(job.archive, here),
             "sources": tuple(_at(here, source) for source in job.sources),
             "watch": tuple(_at(here, watch) for watch in job.watch),
+            "restore": job.restore.model_copy(
+                update={"network": job.restore.network and _anchored(job.restore.network, here)}
+            ),
         }
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from deblur import models
 from deblur.errors import StoreError
 from deblur.evidence import copy_problems, kept_runs
 from deblur.ingest import Progress, silent
@@ -56,6 +57,7 @@ def find_damage(
     yield from (Damage("", "", problem) for problem in _identity(archive))
     there = (*archive.sequences(), *archive.headless())
     chosen = tuple(sequences) or there
+    weights: set[str] = set()
     unknown = sorted(set(chosen) - set(there))
     if unknown:
         raise archive.unknown(unknown[0])
@@ -68,9 +70,20 @@ def find_damage(
         for run_id in sorted({*store.runs(), *kept_runs(store)}):
             run = RunStore(store.run_path(run_id))
             found += [Damage(sequence_id, run_id, p) for p in run_problems(store, run, picked)]
+            weights |= _weights(run)
         found += [Damage(sequence_id, "", p) for p in _state(store)]
         yield from found
         progress("verify", done, len(chosen))
+    yield from (Damage("", "", problem) for problem in models.problems(archive.path, weights))
+
+
+def _weights(run: RunStore) -> set[str]:
+    """The digest of the network that a run was made with, if any."""
+    try:
+        network = run.parameters["restore"].get("network")
+    except (StoreError, KeyError):  # said of the run already
+        return set()
+    return {str(network).split()[0]} if network else set()
 
 
 def _identity(archive: Archive) -> Iterator[Problem]:

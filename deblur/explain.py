@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from deblur.deconv.hybrid import root
 from deblur.errors import ConfigError, StoreError
 from deblur.judge import frame_records
-from deblur.light import Light
+from deblur.light import Light, decode
 from deblur.neighbours import BEND, NEXT, PREVIOUS, spread, trust_in, turning_at, vector
 from deblur.paths import exposure_path
 from deblur.plan import Parameters, frame_infos
@@ -19,6 +20,7 @@ from deblur.provenance import environment_of, survey_of
 from deblur.report.drawing import draw_story
 from deblur.report.pictures import REASON_WORDS
 from deblur.store import RunStore, SequenceStore, history, state_of
+from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Reason
@@ -86,6 +88,7 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
         "neighbours": {f"frame {side.frame}": _neighbour(infos, frame, side, here) for side in sides},
         "path": _path_group(p, path, seen.shake),
         "restoration": _restoration(run, p, frame, seen.noise, window),
+        **({"network": _network(sequence, run, p, frame, at)} if run.spec.learned else {}),
         "units": {stage: _unit(told) for stage, told in records.items()},
         "run": _run(sequence, run),
     }
@@ -272,6 +275,26 @@ def _restoration(run: RunStore, p: Parameters, t: int, noise: float, window: Win
         "light": f"{p.light.transfer}, black {p.light.black:g}, white {p.light.white:g}",
         "window": f"rows {core.y0}-{core.y1 - 1}, columns {core.x0}-{core.x1 - 1}, halo {p.restore_halo} px",
         "versions of the numerics": {"motion": list(p.motion_version), "restoration": p.restore_version},
+    }
+
+
+def _network(sequence: SequenceStore, run: RunStore, p: Parameters, t: int, at: tuple[int, int]) -> Group:
+    """What of the pixel's change came from the network, and what from physics."""
+    box = Box(at[0], at[0] + 1, at[1], at[1] + 1)
+    before, after = (
+        float(root(decode(codes[0], p.light)).mean())
+        for codes in (sequence.source.read(t, t + 1, box), run.read("0", t, t + 1, box))
+    )
+    learned = int(run.read("quality/learned", t, t + 1, box)[0, 0, 0]) / LEARNED_STEPS
+    physics = after - before - learned
+    weights, _, runtime = str(p.restore.network).partition(" ")
+    return {
+        "change, as square roots of light": round(after - before, 4),
+        "of it by physics": round(physics, 4),
+        "of it by the network": round(learned, 4),
+        "share of the network": round(abs(learned) / max(abs(learned) + abs(physics), 1 / LEARNED_STEPS), 3),
+        "weights": weights,
+        "computed by": runtime,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deblur import motion, window
+from deblur import models, motion, window
 from deblur import survey as surveys
 from deblur.config import Source, parse_job
 from deblur.crew import Connection
@@ -67,7 +67,7 @@ def repair(
     for (sequence_id, run_id), found in sorted(by_store.items()):  # sources, "", come before runs
         try:
             if sequence_id == "":
-                archive.mend()
+                left += _mend_archive(archive, found)
                 continue
             store = archive.sequence(sequence_id)
             with store.lease().held():
@@ -82,6 +82,19 @@ def repair(
                     left += _repair_run(archive, store, found, connection, progress)
         except DeblurError as error:
             left += [_because(damage, str(error)) for damage in found]
+    return left
+
+
+def _mend_archive(archive: Archive, found: list[Damage]) -> list[Damage]:
+    left = []
+    for damage in found:
+        try:
+            if damage.problem.shard.startswith(f"{models.FOLDER}/"):
+                models.mend(archive.path, damage.problem.shard)
+            else:
+                archive.mend()
+        except DeblurError as error:
+            left.append(_because(damage, str(error)))
     return left
 
 

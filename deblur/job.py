@@ -20,6 +20,7 @@ from deblur.errors import DeblurError, StoreError
 from deblur.execute import Failure, run_tasks
 from deblur.ingest import Progress, ingest_source
 from deblur.ingest import silent as silent
+from deblur.models import keep, network_of
 from deblur.outcome import Outcome, Sequence
 from deblur.outcome import raise_if_all_failed as raise_if_all_failed
 from deblur.overview import ensure_survey
@@ -212,6 +213,8 @@ def compute(
     if not ready:
         return outcomes
     need = max(planned.cost.memory for n in ready if (planned := outcomes[n].plan))
+    if (network := network_of(job.restore)) is not None:
+        keep(archive.path, network)
     found = list(outcomes)
     with Crew(job, progress) as own, (connection or own.share)(need) as client:
         for n in sorted(ready, key=lambda n: outcomes[n].parent is not None):
@@ -338,6 +341,7 @@ def run_spec(planned: Plan, store: SequenceStore, job: JobConfig) -> RunSpec:
         chunk=planned.layout.chunk,
         levels=levels_for(height, width, chunk=planned.layout.chunk),
         gradients="gradients" in job.outputs,
+        learned=planned.parameters.restore.method == "hybrid",
         name=planned.sequence,
         channels=header.channels,
         frame_rate=_frame_rate(planned, store),

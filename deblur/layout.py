@@ -26,6 +26,7 @@ BASE_MEMORY = 300 * 2**20
 MOTION_PLANES = 50
 RESTORE_PLANES = 40  # of one channel; each further one adds 12
 LOOK_PLANES = 8  # of one channel; each further one adds 2
+LEARNED_PLANES = 44  # what a network looks at and its own; 8 for each further channel
 MOST_LOOKS = 3  # a frame and its two neighbours
 
 WINDOW_MEMORY = 3 << 29  # bytes that a chosen window may take: with its unit it fits a worker of 2 GiB
@@ -39,13 +40,14 @@ FEW, MOST = 4, 16  # frames of a chosen unit
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a layout has to suit. `halos`: px that a window of a stage reads beyond its core; `looks`: frames that a
-    restoration starts from; `extra`: kinds of further outputs."""
+    restoration starts from; `extra`: kinds of further outputs; `learned`: whether a network looks at each window."""
 
     shape: tuple[int, int, int, int]
     dtype: str
     halos: Mapping[Stage, int]
     looks: int = 1
     extra: int = 0
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,12 @@ def project(facts: Facts, layout: Layout) -> Cost:
         read += sum(rows) * sum(columns) * seen  # every row of units has the same columns
         memory = max(memory, _unit_memory(stage, facts, layout, max(rows) * max(columns)))
     units = math.ceil(height / layout.unit) * math.ceil(width / layout.unit) * numbers
-    stored = count * height * width * (channels * itemsize * 4 / 3 + 8 + 2 + (12 if facts.extra else 0))
+    stored = (
+        count
+        * height
+        * width
+        * (channels * itemsize * 4 / 3 + 8 + 2 + facts.learned + (12 if facts.extra else 0))
+    )
     return Cost(
         units=len(STAGES) * units,
         megapixels=count * height * width / 1e6,
@@ -170,18 +177,17 @@ def _largest(facts: Facts, stage: Stage, window: int) -> int:
     return math.prod(max(_lengths(extent, window, facts.halos[stage])) for extent in facts.shape[2:])
 
 
-def _planes(stage: Stage, channels: int, looks: int) -> int:
+def _planes(stage: Stage, facts: Facts, looks: int) -> int:
     if stage == "motion":
         return MOTION_PLANES
-    beside = LOOK_PLANES + 2 * (channels - 1)
-    return RESTORE_PLANES + 12 * (channels - 1) + (looks - 1) * beside
+    more = facts.shape[1] - 1
+    network = LEARNED_PLANES + 8 * more if facts.learned else 0
+    return RESTORE_PLANES + 12 * more + (looks - 1) * (LOOK_PLANES + 2 * more) + network
 
 
 def _window_memory(facts: Facts, window: int) -> int:
     """Bytes of a window's planes, whether the frames are noisy or not."""
-    return max(
-        _largest(facts, stage, window) * 4 * _planes(stage, facts.shape[1], MOST_LOOKS) for stage in STAGES
-    )
+    return max(_largest(facts, stage, window) * 4 * _planes(stage, facts, MOST_LOOKS) for stage in STAGES)
 
 
 def _unit_memory(stage: Stage, facts: Facts, layout: Layout, region: int) -> int:
@@ -192,6 +198,8 @@ def _unit_memory(stage: Stage, facts: Facts, layout: Layout, region: int) -> int
     if stage == "motion":
         held = region * (3 * 4 + channels * itemsize) + core * (8 + 12 * facts.extra)
     else:
-        held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * (channels * itemsize * 4 // 3 + 2)
-    window = _largest(facts, stage, layout.window) * 4 * _planes(stage, channels, facts.looks)
+        held = region * (3 * channels * itemsize + 4 * 2 * 2) + core * (
+            channels * itemsize * 4 // 3 + 2 + facts.learned
+        )
+    window = _largest(facts, stage, layout.window) * 4 * _planes(stage, facts, facts.looks)
     return held * 5 // 4 + window

@@ -21,6 +21,7 @@ from deblur.layout import STAGES as STAGES
 from deblur.layout import Cost, Facts, choose, project
 from deblur.layout import Stage as Stage
 from deblur.light import Light, resolve
+from deblur.models import network_of
 from deblur.provenance import numerics_class
 from deblur.smear import CELL
 from deblur.store import SequenceStore, SourceStore
@@ -77,10 +78,14 @@ class Parameters:
 
     def dump(self) -> dict[str, Any]:
         told = asdict(self)
-        if (
-            self.restore.strength == 1
-        ):  # left out, so that runs from before there was one keep their names and keys
-            del told["restore"]["strength"]
+        usual = RestoreSettings()
+        for later in (
+            "strength",
+            "network",
+            "provider",
+        ):  # left out, so that runs from before keep their names and keys
+            if getattr(self.restore, later) == getattr(usual, later):
+                del told["restore"][later]
         return told
 
     @classmethod
@@ -220,7 +225,9 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     }
     shape = pixels.shape
     noisy = store.survey_part("noise", 0, shape[0]).max() >= window.JOINT
-    facts = Facts(shape, pixels.header.dtype, halos, 3 if noisy else 1, len(job.outputs))
+    facts = Facts(
+        shape, pixels.header.dtype, halos, 3 if noisy else 1, len(job.outputs), settings.method == "hybrid"
+    )
     layout = choose(job.tiling, facts, memory=job.limits.memory, kept=_earlier(store))
     cost = project(facts, layout)
     if cost.memory > job.limits.memory:
@@ -273,9 +280,9 @@ def check_methods(job: JobConfig) -> RestoreSettings:
         raise ConfigError(
             f"motion.method {told!r} is unknown{meant(told, known)}: use one of {', '.join(known)}"
         )
-    settings = RestoreSettings(
-        **{key: value for key, value in job.restore.model_dump().items() if value is not None}
-    )
+    network = network_of(job.restore)
+    given = {key: value for key, value in job.restore.model_dump().items() if value is not None}
+    settings = RestoreSettings(**given | {"network": network.identity if network else None})
     if settings.method not in ALONG_PATHS:
         slip, usable = meant(settings.method, ALONG_PATHS), ", ".join(ALONG_PATHS)
         raise ConfigError(

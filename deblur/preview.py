@@ -16,6 +16,7 @@ from deblur.foretell import Outlook, outlook
 from deblur.ingest import Progress, readers_of
 from deblur.io import Reader
 from deblur.light import Light, resolve
+from deblur.models import network_of
 from deblur.plan import Exposure, check_methods, source_exposure
 from deblur.report import pictures
 from deblur.sequence import restored_frame
@@ -77,6 +78,7 @@ def preview(job: JobConfig, picture: Path, *, count: int, progress: Progress) ->
                 settings=settings,
                 readout=source.readout,
                 rounding=reader.header.metadata.get("rounding", 0.0),
+                network=network_of(job.restore),
             )
             looks.append(Look(reader.frames[at].name, float(window.weight.mean())))
             turn = orientation_of(reader.header)

@@ -108,6 +108,18 @@ def gate(
     return np.asarray(np.clip(weight, 0, 1), np.float32), reason
 
 
+def limit(blurred: Float, path: Float, *, invalid: Bool | None, rules: Gate) -> Float:
+    """(y, x): the most that any weight may be: 0 where nothing moved, where light is unknown or without meaning.
+
+    The arguments are those of `gate`, whose weight is never above.
+    """
+    most = ramp(np.hypot(path[0], path[1]), rules.path)
+    most[clipped_at(blurred, rules)] = 0
+    if invalid is not None:
+        most[invalid] = 0
+    return most
+
+
 def _power(planes: Float, rules: Gate) -> Float:
     """(y, x): the mean square of (c, y, x) over planes and surroundings."""
     mean = np.mean(planes * planes, axis=0, dtype=np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.deconv.hybrid import Refiner
 from deblur.errors import ArrayError, ConfigError
 from deblur.labels import check_names, labelled
 from deblur.light import Light, decode, luma, merge, resolve
@@ -30,6 +31,7 @@ def restore(
     motion_method: str = "fast",
     readout: float = 0.0,
     settings: RestoreSettings | None = None,
+    network: Refiner | None = None,
 ) -> Restoration:
     """Take the motion blur out of a stack of frames from one camera.
 
@@ -41,7 +43,8 @@ def restore(
     `motion_method`: one from `deblur.motion.METHODS`. `readout`: the time from the first row to the last as a
     fraction of the frame interval, for a rolling shutter; frames keep its geometry (see
     `deblur.motion.rolling`). `settings`: all numbers of the restoration; its method
-    goes before `method`. Every frame is restored along the path that the motion to its neighbours gives;
+    goes before `method`. `network`: of the method "hybrid" (`deblur.deconv.network.Network(file.read_bytes())`), the
+    shipped one if not given. Every frame is restored along the path that the motion to its neighbours gives;
     where the evidence is weak a pixel keeps its source value, and `weight` and `reason` of the result say
     so. The whole frame is one window: an archive job computes the same from tiles.
 
@@ -79,7 +82,7 @@ def restore(
     reason = np.zeros(weight.shape, np.uint8)
     records = []
     for t in range(len(stack)):
-        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time)
+        window = _restored(stack, t, found, (forward, backward), light, exposure, chosen, row_time, network)
         weight[t], reason[t] = stored_weight(window.weight), window.reason
         out[t] = merge(stack[t], window.image, weight[t], light)
         records.append(window.iterations)
@@ -113,11 +116,13 @@ def restored_frame(
     settings: RestoreSettings,
     readout: float = 0.0,
     rounding: float = 0.0,
+    network: Refiner | None = None,
 ) -> tuple[NDArray[Any], RestoredWindow]:
     """One frame of a short stack, restored and merged as `restore` would: for a look before all is computed.
 
     `frames`: (t, c, y, x), frame `index` and a few on either side of it, which tell how the camera moved. Returns its
-    codes (c, y, x) and what was made of it. `rounding`: as for `deblur.survey.survey`. Raises as `restore` does.
+    codes (c, y, x) and what was made of it. `rounding`: as for `deblur.survey.survey`; `network`: as for
+    `deblur.window.restore_window`. Raises as `restore` does.
     """
     row_time = check_readout(readout) / frames.shape[2]
     found = survey(
@@ -125,7 +130,7 @@ def restored_frame(
     )
     near = np.abs(np.arange(len(frames)) - index + 0.5) < 1  # the pairs that this frame is one of
     motion = _motion(frames, replace(found, linked=found.linked & near), light, motion_method)
-    window = _restored(frames, index, found, motion, light, exposure, settings, row_time)
+    window = _restored(frames, index, found, motion, light, exposure, settings, row_time, network)
     window = replace(window, weight=stored_weight(window.weight))
     return merge(frames[index], window.image, window.weight, light), window
 
@@ -139,6 +144,7 @@ def _restored(
     exposure: Estimate,
     settings: RestoreSettings,
     row_time: float,
+    network: Refiner | None = None,
 ) -> RestoredWindow:
     """Frame `t` of a stack, as one window. `motion`: to the next and to the previous frames."""
     forward, backward = motion
@@ -168,6 +174,7 @@ def _restored(
         bend=vector(found.shake[t, BEND]),
         unsteady=doubt(float(found.unsteady[t]), exposure.uncertainty),
         row_time=row_time,
+        network=network,
     )
 
 

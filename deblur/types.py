@@ -49,6 +49,7 @@ class Reason(IntEnum):
     OVERSHOOT = 5  #: the restored value left the range of the source around it
     SATURATED = 6  #: the sensor clipped here, so its light is unknown
     INVALID = 7  #: not a number in the source
+    LEARNED = 8  #: the network of the method "hybrid" doubts what physics restored
 
 
 @dataclass(frozen=True, slots=True)

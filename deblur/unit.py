@@ -22,17 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur import motion, survey, window
+from deblur.deconv.network import Network
 from deblur.encryption import refuse_shared_kernels
 from deblur.errors import NumericsError
 from deblur.gradients import sobel, temporal_difference
 from deblur.light import decode, luma, merge
+from deblur.models import kept
 from deblur.neighbours import BEND, neighbour, spread, turning_at, vector
-from deblur.place import Place
+from deblur.place import Place, place
 from deblur.plan import Parameters, Unit, frame_infos
 from deblur.provenance import numerics_class
 from deblur.sequence import doubt
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.store.ledger import Index, Ledger
+from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Iterations, Reason
@@ -64,6 +67,7 @@ class Context:
     noise: Float
     shake: Float
     unsteady: Float
+    network: Network | None
 
     def link(self, t: int, other: int) -> bool:
         """Whether frames t and t ± 1 exist and show the same scene."""
@@ -130,16 +134,17 @@ def _context(archive: str, sequence: str, run: str) -> Context:
     require_class(opened.parameters["numerics"], f"run {opened.id}")
     _require_code(opened)
     refuse_shared_kernels(os.environ.get("NUMBA_CACHE_DIR"))
-    infos = frame_infos(store.source)
+    infos, parameters = frame_infos(store.source), Parameters.load(opened.parameters)
     return Context(
         store,
         opened,
-        Parameters.load(opened.parameters),
+        parameters,
         infos,
         store.survey_part("linked", 0, len(infos)),
         store.survey_part("noise", 0, len(infos)),
         store.survey_part("shake", 0, len(infos)),
         store.survey_part("unsteady", 0, len(infos)),
+        kept(place(archive), parameters.restore),
     )
 
 
@@ -260,6 +265,7 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
     image = np.empty((count, channels, *unit.box.shape), source.header.dtype)
     weight = np.zeros((count, *unit.box.shape), np.uint8)
     reason = np.zeros((count, *unit.box.shape), np.uint8)
+    learned = np.zeros((count, *unit.box.shape), np.int8)
     told = []
     for t in range(unit.t0, unit.t1):
         steps = []
@@ -273,12 +279,16 @@ def _restore(context: Context, unit: Unit) -> tuple[dict[str, str], dict[str, An
                 codes(t)[:, *view], restored.image[:, *tile.inner], share.astype(np.float32) / 255, p.light
             )
             weight[at], reason[at] = share, restored.reason[tile.inner]
+            if restored.learned is not None:
+                learned[at] = np.clip(np.rint(restored.learned[tile.inner] * LEARNED_STEPS), -127, 127)
             steps.append(restored.iterations)
         found = _frame_record(t, weight[t - unit.t0], reason[t - unit.t0], steps)
         told.append(found | _surveyed(context, t))
     written = _write_pyramid(run, unit, image)
     written |= run.write("quality/weight", unit.t0, unit.box, weight)
     written |= run.write("quality/reason", unit.t0, unit.box, reason)
+    if run.spec.learned:
+        written |= run.write("quality/learned", unit.t0, unit.box, learned)
     return written, {"quality": told, "read_bytes": read.bytes}
 
 
@@ -324,6 +334,7 @@ def _restore_tile(
         bend=vector(shake[BEND]),
         unsteady=doubt(float(context.unsteady[t]), p.exposure.uncertainty),
         row_time=p.readout / context.sequence.source.header.shape[1],
+        network=context.network,
     )
 
 

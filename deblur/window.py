@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deblur import deconv, paths, quality
+from deblur.deconv.hybrid import OPEN, REACH, Evidence, Refiner, ends_of, explained, root
 from deblur.deconv.model import AlongPath, Jointly, Solver
+from deblur.deconv.network import shipped
 from deblur.errors import ConfigError
-from deblur.neighbours import Look, Neighbour, look, trust_in
+from deblur.motion.warping import warp
+from deblur.neighbours import NEXT, PREVIOUS, Look, Neighbour, brought, look, trust_in
 from deblur.types import Bool, Bytes, Float, Iterations, Reason
 
 NUMERICS_VERSION = 4
@@ -22,14 +25,17 @@ LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alon
 class RestoreSettings:
     """All numbers of the last stage. `iterations`, `regularisation`: None takes the method's own.
 
-    `strength`: what every weight is multiplied by, in [0, 1]; at 0 the source comes back bit for bit. Raises
-    ConfigError beyond.
+    `strength`: what every weight is multiplied by, in [0, 1]; at 0 the source comes back bit for bit. `network`: of the
+    method "hybrid", the identity (`deblur.deconv.network`) of its weights, for the record; `provider`: what it is
+    computed with. Raises ConfigError beyond.
     """
 
     method: str = "variational"
     iterations: int | None = None
     regularisation: float | None = None
     strength: float = 1.0
+    network: str | None = None
+    provider: str = "CPU"
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -42,12 +48,14 @@ class RestoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class RestoredWindow:
-    """`image`: (c, y, x) linear light; `weight`: (y, x) in [0, 1]; `reason`: (y, x) uint8, see `Reason`."""
+    """`image`: (c, y, x) linear light; `weight`: (y, x) in [0, 1]; `reason`: (y, x) uint8, see `Reason`; `learned`: of
+    the method "hybrid", (y, x), what of the change is the network's doing, as square roots of light, mean of planes."""
 
     image: Float
     weight: Float
     reason: Bytes
     iterations: Iterations
+    learned: Float | None = None
 
 
 def restore_halo(settings: RestoreSettings, longest_path: float) -> int:
@@ -58,7 +66,8 @@ def restore_halo(settings: RestoreSettings, longest_path: float) -> int:
     within 0.2. Looking up a neighbour's motion reaches as far as the motion itself: the caller adds that.
     """
     steps = settings.solver().iterations
-    return 32 + int(np.ceil(max(0.0, longest_path) * max(1.0, (steps / 15) ** 0.5)))
+    seen = REACH if settings.method == "hybrid" else 0
+    return 32 + seen + int(np.ceil(max(0.0, longest_path) * max(1.0, (steps / 15) ** 0.5)))
 
 
 def restore_window(
@@ -71,12 +80,14 @@ def restore_window(
     bend: tuple[float, float] = (0.0, 0.0),
     unsteady: float = 1.0,
     row_time: float = 0.0,
+    network: Refiner | None = None,
 ) -> RestoredWindow:
     """Restore one window of one frame with the motion to its neighbours.
 
     `frame`: (c, y, x) linear light; `noise`: its standard deviation, decided once for the frame; `invalid`:
     (y, x), pixels without meaning; `bend`: (dy, dx), what both ends of the path gain over its middle;
-    `unsteady`: `Survey.unsteady` of the frame; `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter.
+    `unsteady`: `Survey.unsteady` of the frame; `row_time`: as for `deblur.paths.exposure_path`, for a rolling shutter;
+    `network`: of the method "hybrid", the shipped one if not given.
     Without a neighbour the frame comes back with weight 0. Raises
     ConfigError for an unknown method, NumericsError when the solver leaves the finite numbers.
 
@@ -91,8 +102,14 @@ def restore_window(
         return RestoredWindow(frame.copy(), np.zeros(shape, np.float32), reason, Iterations(0, 0.0, 0.0))
     given = _Given(frame, noise, invalid, bend, unsteady, row_time)
     found = _solved(given, neighbours, settings.solver())
-    image, weight, reason = _judged(given, found, found.planes)
-    return RestoredWindow(image, weight * np.float32(settings.strength), reason, found.record)
+    image, again, weight, reason = _judged(given, found, found.planes)
+    physics = RestoredWindow(image, weight * np.float32(settings.strength), reason, found.record)
+    if settings.method != "hybrid":
+        return physics
+    seen = _evidence(given, neighbours, found, image, again, weight)
+    refined = _refined(seen, reason, network or shipped(settings.provider), settings.strength)
+    learned = np.asarray((_merged(frame, refined) - _merged(frame, physics)).mean(axis=0), np.float32)
+    return replace(refined, iterations=found.record, learned=learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +168,8 @@ def _solved(given: _Given, neighbours: tuple[Neighbour, ...], chosen: Solver) ->
     return _Solved(model, path, np.stack(sure), np.stack(planes), worst)
 
 
-def _judged(given: _Given, found: _Solved, planes: Float) -> tuple[Float, Float, Bytes]:
-    """Restored planes held near the source's range, and the gate's weight and reason."""
+def _judged(given: _Given, found: _Solved, planes: Float) -> tuple[Float, Float, Float, Bytes]:
+    """Restored planes held near the source's range, the same blurred again, and the gate's weight and reason."""
     frame, noise, rules = given.frame, given.noise, quality.Gate()
     image, beyond = quality.held(frame, planes, noise=noise, rules=rules)
     again = np.stack([found.model.apply(plane) for plane in image])
@@ -167,7 +184,46 @@ def _judged(given: _Given, found: _Solved, planes: Float) -> tuple[Float, Float,
         invalid=given.invalid,
         rules=rules,
     )
-    return image, weight, reason
+    return image, again, weight, reason
+
+
+def _evidence(
+    given: _Given,
+    neighbours: tuple[Neighbour, ...],
+    found: _Solved,
+    image: Float,
+    again: Float,
+    weight: Float,
+) -> Evidence:
+    beside = np.repeat(given.frame[None], 2, axis=0)
+    trusts = np.zeros((2, *weight.shape), np.float32)
+    for n, sure in zip(neighbours, found.sure, strict=True):
+        at = NEXT if n.scale > 0 else PREVIOUS
+        beside[at], inside = brought(n)
+        trusts[at] = np.where(inside, sure, np.float32(0))
+    limit = quality.limit(given.frame, found.path, invalid=given.invalid, rules=quality.Gate())
+    here = explained(given.frame, image, again)
+    ends = np.empty((2, *here.shape), np.float32)
+    for at, end in enumerate(ends_of(found.path)):
+        for kind, channel in np.ndindex(here.shape[:2]):
+            ends[kind, at, channel] = warp(here[kind, channel], end)[0]
+    return Evidence(given.frame, image, again, ends, beside, found.path, trusts, weight, limit, given.noise)
+
+
+def _refined(seen: Evidence, reason: Bytes, network: Refiner, strength: float) -> RestoredWindow:
+    """What the network makes of it, held and limited as physics is."""
+    planes, weight = network.refine(seen)
+    image, _ = quality.held(seen.frame, planes, noise=seen.noise, rules=quality.Gate())
+    weight = np.minimum(weight, np.minimum(seen.limit, np.float32(OPEN) * seen.weight))
+    weight[weight < 1 / 64] = 0
+    reason = reason.copy()
+    reason[(weight >= 0.5) & (seen.weight < 0.5)] = Reason.RESTORED
+    reason[(weight < 0.5) & (seen.weight >= 0.5)] = Reason.LEARNED
+    return RestoredWindow(image, weight * np.float32(strength), reason, Iterations(0, 0.0, 0.0))
+
+
+def _merged(frame: Float, found: RestoredWindow) -> Float:
+    return root(frame + found.weight * (found.image - frame))
 
 
 def certainty(unsteady: float) -> np.float32:

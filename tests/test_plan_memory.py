@@ -49,6 +49,8 @@ def large_pan(side: int, channels: int) -> NDArray[np.float32]:
         (768, 3, None, None, "variational", 6, "uint8", "fast"),
         (768, 1, None, None, "richardson_lucy", 6, "float32", "fast"),
         (768, 3, None, None, "fast", 6, "uint16", "fast"),
+        (1024, 1, None, None, "hybrid", 0, "uint8", "fast"),
+        (768, 3, None, None, "hybrid", 6, "uint8", "fast"),
     ],
 )
 def test_the_projection_bounds_the_peak(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.deconv.hybrid import Hybrid
 from deblur.deconv.model import AlongPath, Blur, Convolution, Solver
 from deblur.deconv.richardson_lucy import RichardsonLucy
 from deblur.deconv.sparse import Sparse
@@ -19,6 +20,7 @@ from deblur.types import Float
 METHODS: dict[str, Solver | Sparse | Wiener] = {
     "variational": Variational(),
     "fast": Variational(iterations=14, regularisation=0.12),
+    "hybrid": Hybrid(),
     "richardson_lucy": RichardsonLucy(),
     "sparse": Sparse(),
     "wiener": Wiener(),
@@ -80,6 +82,8 @@ def deconvolve(
         raise ConfigError("deconvolve needs to know the blur: give either psf or path")
     name = method or ("sparse" if path is None else "richardson_lucy")
     stack = planes.reshape(-1, *planes.shape[-2:])
+    if name == "hybrid":
+        raise ConfigError("method 'hybrid' looks at a frame's neighbours: use deblur.restore")
     level = noise_of(stack) if noise is None else noise
     kernel = None if psf is None else normalised(psf)
     if name == "wiener" and kernel is not None:

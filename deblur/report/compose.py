@@ -20,6 +20,7 @@ from deblur.provenance import environment, environment_of
 from deblur.report.frames import FrameRow
 from deblur.report.html import Pair, Report, render_report
 from deblur.store import RunStore, SequenceStore
+from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise
 from deblur.turn import orientation_of
 
@@ -77,6 +78,9 @@ def compose_report(
         exposure_fraction=p.exposure.fraction,
         weight=run.read("quality/weight", t, t + 1)[0].astype(np.float32) / 255,
         reason=run.read("quality/reason", t, t + 1)[0],
+        learned=run.read("quality/learned", t, t + 1)[0].astype(np.float32) / LEARNED_STEPS
+        if run.spec.learned
+        else None,
         frames=rows,
         provenance=_provenance(store, run, p),
         truth=truth[t] if truth is not None else None,
@@ -155,6 +159,7 @@ def _provenance(store: SequenceStore, run: RunStore, p: Parameters) -> dict[str,
             "transfer": p.light.transfer,
             "motion": f"{p.motion_method}, halo {p.motion_halo} px",
             "restoration": f"{p.restore.method}, halo {p.restore_halo} px",
+            **({"network": p.restore.network} if p.restore.network else {}),
             "window": f"{p.window} px",
         },
         "Versions": {

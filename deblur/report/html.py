@@ -62,6 +62,7 @@ class Report:
     truth: NDArray[Any] | None = None
     strip: tuple[Pair, ...] = ()
     orientation: int = 1
+    learned: Float | None = None
 
 
 def render_report(report: Report) -> str:
@@ -85,6 +86,7 @@ def render_report(report: Report) -> str:
         ("gradients", "Gradients", _gradients(report)),
         ("motion", "Motion", _motion(report)),
         ("gate", "Restored or kept", _gate(report, shown[0])),
+        ("network", "Physics and network", _network(report, shown)),
         ("frames", "Frame by frame", frame_table(report.frames)),
         ("provenance", "Provenance", _provenance(report.provenance)),
     )
@@ -121,6 +123,7 @@ def _check(report: Report) -> None:
         ("path", report.path, (2, *shape[1:])),
         ("weight", report.weight, shape[1:]),
         ("reason", report.reason, shape[1:]),
+        ("learned", report.learned, shape[1:]),
     )
     for name, array, expected in wanted:
         if array is not None and array.shape != expected:
@@ -144,6 +147,7 @@ def _turned(report: Report) -> Report:
         path=upright_field(report.path, way),
         weight=upright(report.weight, way),
         reason=upright(report.reason, way),
+        learned=None if report.learned is None else upright(report.learned, way),
         strip=tuple(
             Pair(pair.name, upright(pair.original, way), upright(pair.restored, way)) for pair in report.strip
         ),
@@ -316,6 +320,28 @@ def _gate(report: Report, before: Bytes) -> str:
     return (
         '<p class="soft">Where the evidence is weak, a pixel keeps its source value, and says why.</p>'
         f'<div class="pair">{weight}{reason}</div>'
+    )
+
+
+def _network(report: Report, shown: list[Bytes]) -> str:
+    """What the network changed of what physics restored, and how that compares; nothing where there is none."""
+    if report.learned is None:
+        return ""
+    change = (shown[2].astype(np.float32) - shown[0].astype(np.float32)).mean(axis=2) / 255
+    mine, whole = float(np.abs(report.learned).mean()), float(np.abs(change).mean())
+    largest = pictures.typical_largest(report.learned)
+    learned = figure(
+        pictures.difference_picture(report.learned, largest=largest), pictures.to_png,
+        "What the network changed: red where it made the picture brighter than physics did, blue where darker",
+        f"<b>By the network</b>: on average {mine:.4f} of full range, as square roots of light",
+        scale(signed_ramp(), f"&minus;{largest:.3g}", f"+{largest:.3g}"))  # fmt: skip
+    all_of_it = figure(
+        pictures.difference_picture(change, largest=pictures.typical_largest(change)), pictures.to_png,
+        "What restoration changed as a whole, in the same colours",
+        f"<b>The whole change</b>: on average {whole:.4f} of what is shown", "")  # fmt: skip
+    return (
+        '<p class="soft">Physics restores along the path that was measured; the network corrects that. Where the left '
+        f'picture is strong, they disagree.</p><div class="pair">{learned}{all_of_it}</div>'
     )
 
 

@@ -27,6 +27,7 @@ REASON_COLOURS = {  # apart for every kind of colour vision (after Okabe and Ito
     Reason.OVERSHOOT: (204, 121, 167),
     Reason.SATURATED: (240, 228, 66),
     Reason.INVALID: (0, 0, 0),
+    Reason.LEARNED: (0, 114, 178),
 }
 REASON_WORDS = {
     Reason.RESTORED: "restored: nothing held it back",
@@ -37,6 +38,7 @@ REASON_WORDS = {
     Reason.OVERSHOOT: "overshoot: the result left the range of the source around it",
     Reason.SATURATED: "saturated: the sensor clipped here",
     Reason.INVALID: "invalid: not a number in the source",
+    Reason.LEARNED: "doubted: the network takes what physics restored here for wrong",
 }
 
 

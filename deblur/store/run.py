@@ -39,13 +39,15 @@ from deblur.tiling import Box, round_up
 logger = logging.getLogger("deblur.store")
 FORMAT = 1
 QUANTUM = 1 / 64  #: pixels per step of the stored motion
+LEARNED_STEPS = 255  #: of the square root of full light, in the stored change that a network made
 SEAL = "sealed.json"
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """What a run store holds. `shape`: (t, c, y, x) of the full level. `levels`: pyramid levels, the full one
-    included. `gradients`: whether the spatial and temporal gradients are stored too. `parameters`: the
+    included. `gradients`: whether the spatial and temporal gradients are stored too, `learned`: whether what a network
+    changed is. `parameters`: the
     resolved parameters and whatever else the run is to be known by, JSON-able."""
 
     shape: tuple[int, int, int, int]
@@ -55,6 +57,7 @@ class RunSpec:
     chunk: int = 256
     levels: int = 1
     gradients: bool = False
+    learned: bool = False
     name: str = ""
     channels: tuple[str, ...] = ()
     frame_rate: float | None = None
@@ -93,6 +96,8 @@ class RunSpec:
             found[name] = (self._grid((t, 2, y, x), self.shard_size), "int16", vector)
         for name in ("quality/weight", "quality/reason"):
             found[name] = (self._grid((t, y, x), self.shard_size), "uint8", plane)
+        if self.learned:
+            found["quality/learned"] = (self._grid((t, y, x), self.shard_size), "int8", plane)
         if self.gradients:
             found["gradients/spatial"] = (self._grid((t, 2, y, x), self.shard_size), "float32", vector)
             found["gradients/temporal"] = (self._grid((t, y, x), self.shard_size), "float32", plane)
@@ -341,6 +346,11 @@ def _about(name: str) -> dict[str, Any]:
         return {"quantum": QUANTUM, "unit": "pixel per frame interval", "components": ["dy", "dx"]}
     if name == "gradients/spatial":
         return {"components": ["d/dy", "d/dx"]}
+    if name == "quality/learned":
+        return {
+            "quantum": 1 / LEARNED_STEPS,
+            "meaning": "what of the change is the network's, as square roots of light",
+        }
     if name == "quality/weight":
         return {"quantum": 1 / 255, "meaning": "255 restored, 0 source kept"}
     return {}

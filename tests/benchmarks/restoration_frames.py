@@ -64,6 +64,7 @@ class Case:
 
 CASES = (
     Case("7/8", 7, 8),
+    Case("7/8 noise 0.02", 7, 8, noise=0.02),
     Case("11/12"),
     Case("11/12 sRGB", transfer="srgb"),
     Case("11/12 colour", channels=3),
@@ -157,6 +158,8 @@ def _runs(peer: Restore | None) -> dict[str, Restore]:
     runs: dict[str, Restore] = {"deblur": deblur.restore}
     if "fast" in METHODS:
         runs["deblur fast"] = lambda frames, **known: deblur.restore(frames, method="fast", **known)
+    if importlib.util.find_spec("onnxruntime"):
+        runs["deblur hybrid"] = lambda frames, **known: deblur.restore(frames, method="hybrid", **known)
     return runs | ({"peer": peer} if peer else {})
 
 

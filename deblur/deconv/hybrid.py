@@ -1,0 +1,103 @@
+"""The method "hybrid": what physics restored, corrected by a small network that sees how it came about.
+
+The network looks at one plane at a time: the frame, the restored plane, what that leaves unexplained when it is blurred
+again, both again at the ends of the path (there stand the ghosts of an edge), both neighbours brought here, the path, the
+trust in it, the gate's weight and the noise. It answers with a
+correction and a weight, for which the gate's is the first guess. Where the gate is shut it can't open it, and what it
+made is held near the range of the source like any restoration.
+Plug-and-play of learned and physical parts as reviewed by Monga, Li & Eldar 2021 (doi:10.1109/MSP.2020.3016905).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from deblur.deconv.variational import Variational
+from deblur.types import Float
+
+CELL = 8  # pixels: the network's coarsest grid; windows begin at multiples of it
+REACH = 112  # pixels beyond a place that have a say in it: 73 of the network, and the ends of the path
+FURTHEST = 32.0  # pixels: the ends of longer paths are looked for no further away
+IMAGES, FIELDS = 9, 10  # planes at full resolution, smooth planes
+GATE = 8  # which of the latter is the gate's weight
+OPEN = 3.0  # times that weight: as far as the network may open the gate; where it is shut, it stays shut
+LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a network may look at. `frame`, `restored`, `again`: (c, y, x) linear light, the last the restored one
+    blurred again; `ends`: (2, 2, c, y, x), both of `explained` where the path of each pixel ends and where it begins;
+    `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
+    where there is none; `path`: (2, y, x) or bent (4, y, x); `weight`: (y, x), the gate's; `limit`: (y, x), the most that
+    a weight may be (`deblur.quality.limit`); `noise`: of the frame."""
+
+    frame: Float
+    restored: Float
+    again: Float
+    ends: Float
+    beside: Float
+    path: Float
+    trusts: Float
+    weight: Float
+    limit: Float
+    noise: float
+
+
+def images_of(seen: Evidence, channel: int) -> Float:
+    """(9, y, x): what the network sees of a plane at full resolution, as square roots of light."""
+    images = np.empty((IMAGES, *seen.weight.shape), np.float32)
+    images[0] = root(seen.frame[channel])
+    images[1:3] = explained(seen.frame[channel], seen.restored[channel], seen.again[channel])
+    images[3:5] = root(seen.beside[:, channel])
+    images[5:] = seen.ends[:, :, channel].reshape(4, *seen.weight.shape)
+    images[~np.isfinite(images)] = 0  # holes are dark
+    return images
+
+
+def explained(frame: Float, restored: Float, again: Float) -> Float:
+    """(2, ...): restored planes and what they leave unexplained, as square roots of light."""
+    return np.stack([root(restored), (root(again) - root(frame)) / np.float32(UNEXPLAINED)])
+
+
+def ends_of(path: Float) -> Float:
+    """(2, 2, y, x): from each pixel to where its path, (2, y, x) or bent (4, y, x), ends and to where it begins."""
+    half, bend = path[:2] / np.float32(2), path[2:] if len(path) == 4 else np.float32(0)
+    ends = np.stack([bend + half, bend - half])
+    length = np.sqrt(ends[:, 0] ** 2 + ends[:, 1] ** 2)
+    ends *= (FURTHEST / np.maximum(length, FURTHEST))[:, None]
+    return ends
+
+
+def fields_of(seen: Evidence) -> Float:
+    """(10, y, x): what it sees of the motion. A path and its opposite are the same blur, so its angle counts twice."""
+    fields = np.zeros((FIELDS, *seen.weight.shape), np.float32)
+    dy, dx = seen.path[:2]
+    length = np.hypot(dy, dx)
+    over = np.float32(1 / LONG) / np.maximum(length, np.float32(1e-3))
+    fields[0] = length / LONG
+    fields[1], fields[2] = (dy * dy - dx * dx) * over, 2 * dy * dx * over
+    if len(seen.path) == 4:
+        fields[3:5] = seen.path[2:] / BENT
+    fields[5], fields[6:8] = seen.trusts.max(axis=0), seen.trusts
+    fields[GATE], fields[9] = seen.weight, min(seen.noise / LOUD, 2.0)
+    return fields
+
+
+class Refiner(Protocol):
+    def refine(self, seen: Evidence) -> tuple[Float, Float]:
+        """The restored planes corrected, (c, y, x) light, and their weight, (y, x) in [0, 1], below any limit."""
+        ...
+
+
+def root(light: Float) -> Float:
+    """The square root, odd: what lies below zero stays below it."""
+    return np.asarray(np.copysign(np.sqrt(np.abs(light)), light), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid(Variational):
+    """The physics of "variational"; what is to be corrected afterwards."""
