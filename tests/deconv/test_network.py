@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from deblur.deconv.hybrid import CELL, FIELDS, REACH, Evidence, fields_of, images_of
+from deblur.deconv.hybrid import CELL, FIELDS, PLACES, REACH, Evidence, fields_of, images_of
 from deblur.deconv.network import SHIPPED, Network, shipped
 from deblur.errors import ConfigError
 from deblur.neighbours import Neighbour
@@ -29,7 +29,7 @@ def evidence(height: int = 64, width: int = 72, *, channels: int = 1, seed: int 
         frame=planes[0],
         restored=planes[1],
         again=planes[2],
-        ends=rng.random((2, 2, channels, height, width), np.float32),
+        along=rng.random((2, len(PLACES), channels, height, width), np.float32),
         beside=rng.random((2, channels, height, width), np.float32),
         path=rng.normal(0, 8, (2, height, width)).astype(np.float32),
         trusts=rng.random((2, height, width), np.float32),
@@ -54,7 +54,7 @@ def test_what_is_far_has_no_say() -> None:
     seen = evidence(side, side)
     planes, weight = shipped().refine(seen)
     middle = side // 2
-    for name in ("frame", "restored", "again", "ends", "beside", "path", "trusts", "weight"):
+    for name in ("frame", "restored", "again", "along", "beside", "path", "trusts", "weight"):
         changed = getattr(seen, name).copy()
         changed[..., middle, middle] += 0.5
         other_planes, other_weight = shipped().refine(replace(seen, **{name: changed}))
@@ -68,7 +68,7 @@ def test_a_part_on_the_grid_gets_the_bits_of_the_whole() -> None:
     planes, weight = shipped().refine(seen)
     first, last = 2 * CELL, 2 * REACH + 48
     cut = (..., slice(first, last), slice(first, last))
-    arrays = ("frame", "restored", "again", "ends", "beside", "path", "trusts", "weight", "limit")
+    arrays = ("frame", "restored", "again", "along", "beside", "path", "trusts", "weight", "limit")
     part = replace(seen, **{name: getattr(seen, name)[cut] for name in arrays})
     inner = slice(REACH, last - first - REACH)
     other_planes, other_weight = shipped().refine(part)

@@ -121,7 +121,7 @@ def test_vectors_turn_with_the_picture(turn: int) -> None:
         seen,
         **{name: way(getattr(seen, name)) for name in names},
         beside=way(seen.beside)[order],
-        ends=way(seen.ends)[:, order],
+        along=way(seen.along)[:, ::-1] if turn & 8 else way(seen.along),
         trusts=way(seen.trusts)[order],
         path=path,
     )
