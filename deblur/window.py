@@ -203,11 +203,15 @@ def _evidence(
         trusts[at] = np.where(inside, sure, np.float32(0))
     limit = quality.limit(given.frame, found.path, invalid=given.invalid, rules=quality.Gate())
     here = explained(given.frame, image, again)
-    along = np.empty((2, len(PLACES), *given.frame.shape), np.float32)
-    for at, place in enumerate(PLACES):
-        way = way_to(found.path, place)
-        for kind, channel in np.ndindex(here.shape[:2]):
-            along[kind, at, channel] = warp(here[kind, channel], way)[0]
+
+    def along(channel: int) -> Float:
+        there = np.empty((2, len(PLACES), *weight.shape), np.float32)
+        for at, place in enumerate(PLACES):
+            way = way_to(found.path, place)
+            for kind in range(2):
+                there[kind, at] = warp(here[kind, channel], way)[0]
+        return there
+
     return Evidence(given.frame, image, again, along, beside, found.path, trusts, weight, limit, given.noise)
 
 

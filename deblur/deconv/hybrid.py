@@ -10,6 +10,7 @@ Plug-and-play of learned and physical parts as reviewed by Monga, Li & Eldar 202
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,7 +41,8 @@ LONG, BENT, LOUD, UNEXPLAINED = 32.0, 8.0, 0.04, 0.25  # what counts as one
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a network may look at. `frame`, `restored`, `again`: (c, y, x) linear light, the last the restored one
-    blurred again; `along`: (2, 8, c, y, x), both of `explained` at the `PLACES` of each pixel's path;
+    blurred again; `along`: of a channel, (2, 8, y, x), both of
+    `explained` at the `PLACES` of each pixel's path (many planes, so made when they are wanted);
     `beside`: (2, c, y, x), the next and the previous frame brought here, `trusts`: (2, y, x) in each, 0
     where there is none; `path`: (2, y, x) or bent (4, y, x); `weight`: (y, x), the gate's; `limit`: (y, x), the most that
     a weight may be (`deblur.quality.limit`); `noise`: of the frame."""
@@ -48,7 +50,7 @@ class Evidence:
     frame: Float
     restored: Float
     again: Float
-    along: Float
+    along: Callable[[int], Float]
     beside: Float
     path: Float
     trusts: Float
@@ -63,7 +65,7 @@ def images_of(seen: Evidence, channel: int) -> Float:
     images[0] = root(seen.frame[channel])
     images[1:3] = explained(seen.frame[channel], seen.restored[channel], seen.again[channel])
     images[3:5] = root(seen.beside[:, channel])
-    images[5:] = seen.along[:, :, channel].reshape(2 * len(PLACES), *seen.weight.shape)
+    images[5:] = seen.along(channel).reshape(2 * len(PLACES), *seen.weight.shape)
     images[~np.isfinite(images)] = 0  # holes are dark
     return images
 
