@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deblur import deconv, paths, quality
-from deblur.deconv.hybrid import OPEN, REACH, Evidence, Refiner, ends_of, explained, root
+from deblur.deconv.hybrid import OPEN, PLACES, REACH, Evidence, Refiner, explained, root, way_to
 from deblur.deconv.model import AlongPath, Jointly, Solver
 from deblur.deconv.network import shipped
 from deblur.errors import ConfigError
@@ -203,11 +203,16 @@ def _evidence(
         trusts[at] = np.where(inside, sure, np.float32(0))
     limit = quality.limit(given.frame, found.path, invalid=given.invalid, rules=quality.Gate())
     here = explained(given.frame, image, again)
-    ends = np.empty((2, *here.shape), np.float32)
-    for at, end in enumerate(ends_of(found.path)):
-        for kind, channel in np.ndindex(here.shape[:2]):
-            ends[kind, at, channel] = warp(here[kind, channel], end)[0]
-    return Evidence(given.frame, image, again, ends, beside, found.path, trusts, weight, limit, given.noise)
+
+    def along(channel: int) -> Float:
+        there = np.empty((2, len(PLACES), *weight.shape), np.float32)
+        for at, place in enumerate(PLACES):
+            way = way_to(found.path, place)
+            for kind in range(2):
+                there[kind, at] = warp(here[kind, channel], way)[0]
+        return there
+
+    return Evidence(given.frame, image, again, along, beside, found.path, trusts, weight, limit, given.noise)
 
 
 def _refined(seen: Evidence, reason: Bytes, network: Refiner, strength: float) -> RestoredWindow:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur.deconv.hybrid import IMAGES, OPEN
+from deblur.deconv.hybrid import IMAGES, OPEN, PLACES
 from deblur.ingest import Progress
 from deblur.learned.model import Model
 from deblur.learned.shards import QUARTER, Pairs
@@ -27,6 +27,7 @@ BARE = (
     0.05  # share in the loss of the picture before the weight: where that is shut it learns from this alone
 )
 TURNS = 16  # ways to mirror, transpose and reverse a pair
+BACKWARD = [n for kind in (1, 2) for n in range(4 + kind * len(PLACES), 4 + (kind - 1) * len(PLACES), -1)]
 LOOKS = 12  # times that the validation is looked at
 STATE, CURVE = "state.npz", "curve.jsonl"
 
@@ -48,7 +49,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    planes: Tensor  # (n, 12, y, x): the nine images, the gate's weight, its limit, the root of the truth
+    planes: Tensor  # (n, IMAGES + 3, y, x): the images, the gate's weight, its limit, the root of the truth
     fields: Tensor  # (n, 10, y/4, x/4)
     root: Tensor  # (n, 1, 1, 1) bool
 
@@ -130,7 +131,7 @@ def turned(planes: Tensor, fields: Tensor, turn: int) -> tuple[Tensor, Tensor]:
         fields = fields[[0, 1, 2, 4, 3, 5, 6, 7, 8, 9]]
         fields[1] *= -1
     if turn & 8:  # backward in time
-        planes = planes[[0, 1, 2, 4, 3, 6, 5, 8, 7, *range(IMAGES, len(planes))]]
+        planes = planes[[0, 1, 2, 4, 3, *BACKWARD, *range(IMAGES, len(planes))]]
         fields = fields[[0, 1, 2, 3, 4, 5, 7, 6, 8, 9]]
     return planes, fields
 

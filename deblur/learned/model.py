@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur.deconv.hybrid import FIELDS, GATE, IMAGES, UNEXPLAINED
+from deblur.deconv.hybrid import FIELDS, GATE, IMAGES, PLACES, UNEXPLAINED
 
 NEAR, FAR, DEEP = 48, 96, 5  # channels at a quarter and an eighth, blocks at an eighth
 QUARTER = 4
@@ -15,11 +15,11 @@ SHUT = 0.02  # as far from 0 and 1 as the gate's weight is kept: from the very e
 FINE, REST = 10.0, 5.0  # details and differences are small beside the light they are of
 SOFT = 5  # pixels over which the weight is averaged: its steps from place to place must not show
 CHANGE, OPENING, AROUND = 0.1, 4.0, 0.3  # scales of correction, weight and the pixels around
-MIXED = 16  # planes that a correction may be mixed of
+MIXED = 28  # planes that a correction may be mixed of
 
 
 class Model(nn.Module):
-    """(n, 9, y, x) images and (n, 10, y, x) fields to (n, 1, y, x) correction and weight; sides in multiples of 8.
+    """(n, 21, y, x) images and (n, 10, y, x) fields to (n, 1, y, x) correction and weight; sides in multiples of 8.
 
     A place is reached from no more than `deblur.deconv.hybrid.REACH` pixels away: nothing is averaged over the whole.
     """
@@ -57,10 +57,16 @@ class Model(nn.Module):
 
 def _conditioned(images: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels of 4 x 4 places as channels: the restored plane's details, what differs from the frame; and its means."""
-    frame, restored, rest, following, previous, late, early, *rests = images.split(1, 1)
+    frame, restored, rest, following, previous, *along = images.split(1, 1)
     mean = functional.avg_pool2d(restored, QUARTER)
     details = restored - functional.interpolate(mean, scale_factor=QUARTER)
-    differences = [restored - frame, following - frame, previous - frame, late - restored, early - restored]
+    there, rests = along[: len(PLACES)], along[len(PLACES) :]
+    differences = [
+        restored - frame,
+        following - frame,
+        previous - frame,
+        *(plane - restored for plane in there),
+    ]
     planes = [
         FINE * details,
         *(REST * plane for plane in (rest, *rests)),
@@ -71,8 +77,9 @@ def _conditioned(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mixed(images: Tensor, shares: Tensor) -> Tensor:
     """A correction out of what is there, in shares (n, MIXED, y/4, x/4): the eight pixels around each, the frame, both
-    neighbours, the ends of the path, and what is left unexplained here and there."""
-    frame, restored, rest, following, previous, late, early, *rests = images.split(1, 1)
+    neighbours, the restored plane along the path, and what is left unexplained here and there."""
+    frame, restored, rest, following, previous, *along = images.split(1, 1)
+    there, rests = along[: len(PLACES)], along[len(PLACES) :]
     height, width = restored.shape[-2:]
     around = functional.pad(restored, (1, 1, 1, 1), mode="replicate")
     planes = [
@@ -82,7 +89,7 @@ def _mixed(images: Tensor, shares: Tensor) -> Tensor:
         if (y, x) != (1, 1)
     ]
     planes += [frame - restored, UNEXPLAINED * rest, following - frame, previous - frame]
-    planes += [late - restored, early - restored, *(UNEXPLAINED * plane for plane in rests)]
+    planes += [plane - restored for plane in there] + [UNEXPLAINED * plane for plane in rests]
     mixed = torch.zeros_like(restored)
     for plane, share in zip(
         planes, shares.split(1, 1), strict=True

@@ -19,7 +19,7 @@ SETTINGS = RestoreSettings(method="hybrid")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """`images`: (9, y, x) and `fields`: (10, y, x), as the network sees them (`deblur.deconv.hybrid`); `truth`: (y, x)
+    """`images`: (21, y, x) and `fields`: (10, y, x), as the network sees them (`deblur.deconv.hybrid`); `truth`: (y, x)
     light; `limit`: (y, x), the most that a weight may be;
     `root`: codes are as square roots of light, not as light: where an error is to be counted."""
 

@@ -139,7 +139,7 @@ class Pairs:
         return int(self._ends[-1])
 
     def part(self, name: str, k: int) -> NDArray[np.float16]:
-        """Pair k's "planes" (12, y, x), "fields" (10, y/4, x/4) or "root"."""
+        """Pair k's "planes" (IMAGES + 3, y, x), "fields" (10, y/4, x/4) or "root"."""
         shard = int(np.searchsorted(self._ends, k, side="right"))
         first = int(self._ends[shard - 1]) if shard else 0
         return np.asarray(self._parts[name][shard][k - first])

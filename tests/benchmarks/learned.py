@@ -34,7 +34,7 @@ from PIL import Image
 
 from deblur import job as work
 from deblur.config import load_job
-from deblur.deconv.hybrid import IMAGES
+from deblur.deconv.hybrid import IMAGES, PLACES
 from deblur.deconv.network import Network, shipped
 from deblur.learned import fit
 from deblur.learned.archive import lesson_of, wins
@@ -67,7 +67,8 @@ def plain(batch: fit.Batch) -> fit.Batch:
     """The same pairs without what physics knows: the frame stands for the restored one, the rest is blank."""
     planes, fields = batch.planes.clone(), torch.zeros_like(batch.fields)
     planes[:, 1], planes[:, IMAGES] = planes[:, 0], 0.5
-    planes[:, 5:7], planes[:, 2], planes[:, 7:9] = planes[:, :1], 0, 0
+    there = 5 + len(PLACES)
+    planes[:, 5:there], planes[:, 2], planes[:, there:IMAGES] = planes[:, :1], 0, 0
     fields[:, NOISE] = batch.fields[:, NOISE]
     return replace(batch, planes=planes, fields=fields)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
 
-from deblur.deconv.hybrid import CELL, FIELDS, REACH, Evidence, fields_of, images_of
+from deblur.deconv.hybrid import CELL, FIELDS, PLACES, REACH, Evidence, fields_of, images_of
 from deblur.deconv.network import SHIPPED, Network, shipped
 from deblur.errors import ConfigError
 from deblur.neighbours import Neighbour
@@ -29,7 +30,7 @@ def evidence(height: int = 64, width: int = 72, *, channels: int = 1, seed: int 
         frame=planes[0],
         restored=planes[1],
         again=planes[2],
-        ends=rng.random((2, 2, channels, height, width), np.float32),
+        along=rng.random((channels, 2, len(PLACES), height, width), np.float32).__getitem__,
         beside=rng.random((2, channels, height, width), np.float32),
         path=rng.normal(0, 8, (2, height, width)).astype(np.float32),
         trusts=rng.random((2, height, width), np.float32),
@@ -37,6 +38,13 @@ def evidence(height: int = 64, width: int = 72, *, channels: int = 1, seed: int 
         limit=np.ones((height, width), np.float32),
         noise=0.01,
     )
+
+
+def altered(seen: Evidence, name: str, how: Callable[[np.ndarray], np.ndarray]) -> Evidence:
+    """The same evidence but for one of its arrays."""
+    if name == "along":
+        return replace(seen, along=lambda channel: how(seen.along(channel)))
+    return replace(seen, **{name: how(getattr(seen, name))})
 
 
 def test_the_shipped_weights_keep_the_promised_size_and_say_what_they_are() -> None:
@@ -54,10 +62,14 @@ def test_what_is_far_has_no_say() -> None:
     seen = evidence(side, side)
     planes, weight = shipped().refine(seen)
     middle = side // 2
-    for name in ("frame", "restored", "again", "ends", "beside", "path", "trusts", "weight"):
-        changed = getattr(seen, name).copy()
-        changed[..., middle, middle] += 0.5
-        other_planes, other_weight = shipped().refine(replace(seen, **{name: changed}))
+    for name in ("frame", "restored", "again", "along", "beside", "path", "trusts", "weight"):
+
+        def changed(array: np.ndarray) -> np.ndarray:
+            other = array.copy()
+            other[..., middle, middle] += 0.5
+            return other
+
+        other_planes, other_weight = shipped().refine(altered(seen, name, changed))
         moved = np.argwhere((other_planes[0] != planes[0]) | (other_weight != weight))
         assert len(moved), name
         assert np.abs(moved - middle).max() <= REACH, name
@@ -68,8 +80,9 @@ def test_a_part_on_the_grid_gets_the_bits_of_the_whole() -> None:
     planes, weight = shipped().refine(seen)
     first, last = 2 * CELL, 2 * REACH + 48
     cut = (..., slice(first, last), slice(first, last))
-    arrays = ("frame", "restored", "again", "ends", "beside", "path", "trusts", "weight", "limit")
-    part = replace(seen, **{name: getattr(seen, name)[cut] for name in arrays})
+    part = seen
+    for name in ("frame", "restored", "again", "along", "beside", "path", "trusts", "weight", "limit"):
+        part = altered(part, name, lambda array: array[cut])
     inner = slice(REACH, last - first - REACH)
     other_planes, other_weight = shipped().refine(part)
     core = (..., slice(first + REACH, last - REACH), slice(first + REACH, last - REACH))

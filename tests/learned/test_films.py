@@ -63,7 +63,7 @@ def test_pairs_are_what_the_product_shows_its_network() -> None:
     pairs = pairs_of(film, side=96, rng=rng)
     assert len(pairs) == 4
     for pair in pairs:
-        assert pair.images.shape == (9, 96, 96)
+        assert pair.images.shape == (21, 96, 96)
         assert pair.fields.shape == (10, 96, 96)
         assert pair.limit.min() >= 0
         assert np.isfinite(pair.images).all()

@@ -121,7 +121,7 @@ def test_vectors_turn_with_the_picture(turn: int) -> None:
         seen,
         **{name: way(getattr(seen, name)) for name in names},
         beside=way(seen.beside)[order],
-        ends=way(seen.ends)[:, order],
+        along=lambda channel: way(seen.along(channel))[:, :: -1 if turn & 8 else 1],
         trusts=way(seen.trusts)[order],
         path=path,
     )
