@@ -286,6 +286,9 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Restore one sequence, or one still that was shaken, without an orchestrator."""
+    from deblur.decoder import begin_ahead
+
+    begin_ahead(os.path.expanduser(source))
     from deblur.config import parse_job, with_settings
     from deblur.single import check_output, first_look, restore_file, restore_picture, scratch_of
     from deblur.terminal import outlook_line, progress_bars
