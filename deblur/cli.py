@@ -117,7 +117,7 @@ def _one_line_warnings() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to work.")] = Path("deblur-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to work.")] = Path("deblur-demo"),
     as_json: AsJson = False,
 ) -> None:
     """Blur a known scene, run the whole job on it, and show what came of it."""
@@ -138,114 +138,6 @@ def demo(
     else:
         typer.echo("\n".join(demo_lines(results)))
     leave_with(outcomes)
-
-
-@app.command()
-def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job.toml")) -> None:
-    """Write a commented job file to start from."""
-    from deblur.template import TEMPLATE
-
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists already: give another name") from None
-    except OSError as error:
-        raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
-    typer.echo(f"{path} written: name your frames in it, then `deblur plan {path}`")
-
-
-@app.command()
-def run(
-    job: JobFile,
-    until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
-    sample: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            show_default=False,
-            help="Compute only N frames, and write a report of them to look at.",
-        ),
-    ] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
-    from deblur.config import load_job
-    from deblur.night import deadline
-    from deblur.terminal import progress_bars
-    from flows.attended import attended
-
-    config = load_job(job)
-    deadline(until)  # before a server is started
-    if sample:
-        _run_sample(config, job, sample, as_json)
-        return
-    with progress_bars(quiet=as_json) as progress, attended(progress):
-        from flows.archive import archive
-
-        outcomes = archive(config, until)
-    report_outcomes(outcomes, as_json)
-    if any(outcome.stopped for outcome in outcomes):
-        raise Interrupted(f"stopped at {until}; run the same command again to go on")
-
-
-def _run_sample(config: JobConfig, job: Path, count: int, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from deblur.sample import compute_sample
-    from deblur.terminal import progress_bars, sample_lines
-
-    with progress_bars(quiet=as_json) as progress:
-        found, outcomes = compute_sample(config, count=count, folder=job.parent, progress=progress)
-    if as_json:
-        print_json([asdict(part) | {"report": str(part.report)} for part in found])
-    else:
-        typer.echo("\n".join(sample_lines(found, outcomes, job, config.archive)))
-    leave([fault for part in found for fault in part.faults] + [f for o in outcomes for f in o.faults()])
-
-
-@app.command()
-def ingest(job: JobFile, as_json: AsJson = False) -> None:
-    """Read new sources into the archive, without computing anything."""
-    from deblur import job as work
-    from deblur.config import load_job
-    from deblur.night import with_arrivals
-    from deblur.terminal import progress_bars
-
-    with progress_bars(quiet=as_json) as progress:
-        found = work.ingest(with_arrivals(load_job(job)), progress=progress)
-    lines = [s.describe() for s in found]
-    if as_json:
-        print_json([s.dump() for s in found])
-    else:
-        typer.echo("\n".join(lines))
-    broken = [text for s in found for text in s.broken]
-    leave(broken)
-
-
-@app.command()
-def plan(job: JobFile, as_json: AsJson = False) -> None:
-    """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
-    from deblur import job as work
-    from deblur.config import load_job
-    from deblur.night import with_arrivals
-    from deblur.terminal import progress_bars
-
-    config = load_job(job)
-    with progress_bars(quiet=as_json) as progress:
-        found = work.ingest(with_arrivals(config), progress=progress)
-        outcomes = work.plan(config, found, progress=progress, check=True)
-    print_plans(outcomes, as_json, config.archive)
-
-
-@app.command()
-def warm() -> None:
-    """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
-    from deblur.probe import compile_kernels, seconds_per_megapixel
-
-    compile_kernels()
-    speed = seconds_per_megapixel()
-    typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
 
 
 @app.command()
@@ -356,6 +248,114 @@ def _show_preview(config: JobConfig, output: Path, count: int, as_json: bool) ->
         print_json(asdict(seen) | {"picture": str(seen.picture)})
     else:
         typer.echo("\n".join(preview_lines(seen)))
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(metavar="JOB.toml")] = Path("job.toml")) -> None:
+    """Write a commented job file to start from."""
+    from deblur.template import TEMPLATE
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already: give another name") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
+    typer.echo(f"{path} written: name your frames in it, then `deblur plan {path}`")
+
+
+@app.command()
+def plan(job: JobFile, as_json: AsJson = False) -> None:
+    """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
+    from deblur import job as work
+    from deblur.config import load_job
+    from deblur.night import with_arrivals
+    from deblur.terminal import progress_bars
+
+    config = load_job(job)
+    with progress_bars(quiet=as_json) as progress:
+        found = work.ingest(with_arrivals(config), progress=progress)
+        outcomes = work.plan(config, found, progress=progress, check=True)
+    print_plans(outcomes, as_json, config.archive)
+
+
+@app.command()
+def run(
+    job: JobFile,
+    until: Annotated[str, typer.Option(metavar="HH:MM", help="Stop cleanly then; run again to go on.")] = "",
+    sample: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="Compute only N frames, and write a report of them to look at.",
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the archive up to date with its sources: ingest, plan, compute, verify, publish."""
+    from deblur.config import load_job
+    from deblur.night import deadline
+    from deblur.terminal import progress_bars
+    from flows.attended import attended
+
+    config = load_job(job)
+    deadline(until)  # before a server is started
+    if sample:
+        _run_sample(config, job, sample, as_json)
+        return
+    with progress_bars(quiet=as_json) as progress, attended(progress):
+        from flows.archive import archive
+
+        outcomes = archive(config, until)
+    report_outcomes(outcomes, as_json)
+    if any(outcome.stopped for outcome in outcomes):
+        raise Interrupted(f"stopped at {until}; run the same command again to go on")
+
+
+def _run_sample(config: JobConfig, job: Path, count: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblur.sample import compute_sample
+    from deblur.terminal import progress_bars, sample_lines
+
+    with progress_bars(quiet=as_json) as progress:
+        found, outcomes = compute_sample(config, count=count, folder=job.parent, progress=progress)
+    if as_json:
+        print_json([asdict(part) | {"report": str(part.report)} for part in found])
+    else:
+        typer.echo("\n".join(sample_lines(found, outcomes, job, config.archive)))
+    leave([fault for part in found for fault in part.faults] + [f for o in outcomes for f in o.faults()])
+
+
+@app.command()
+def ingest(job: JobFile, as_json: AsJson = False) -> None:
+    """Read new sources into the archive, without computing anything."""
+    from deblur import job as work
+    from deblur.config import load_job
+    from deblur.night import with_arrivals
+    from deblur.terminal import progress_bars
+
+    with progress_bars(quiet=as_json) as progress:
+        found = work.ingest(with_arrivals(load_job(job)), progress=progress)
+    lines = [s.describe() for s in found]
+    if as_json:
+        print_json([s.dump() for s in found])
+    else:
+        typer.echo("\n".join(lines))
+    broken = [text for s in found for text in s.broken]
+    leave(broken)
+
+
+@app.command()
+def warm() -> None:
+    """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
+    from deblur.probe import compile_kernels, seconds_per_megapixel
+
+    compile_kernels()
+    speed = seconds_per_megapixel()
+    typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
 
 
 for command in (

@@ -89,7 +89,7 @@ def write_region(
         beside = file.with_suffix(f".{uuid.uuid4().hex}.partial")
         try:
             with beside.open("wb") as out:
-                out.writelines(_shard(grid, dtype, index, region, data))
+                out.write(b"".join(_shard(grid, dtype, index, region, data)))
             beside.replace(file)
         except BaseException:
             beside.unlink(missing_ok=True)
