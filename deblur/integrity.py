@@ -35,8 +35,7 @@ from deblur.store import (
     verify_run,
 )
 from deblur.store.archive import PUBLICATION, PUBLICATION_COPY, REPAIR
-from deblur.store.arrays import ShardedArray
-from deblur.store.document import create_array, create_group
+from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import copy_file, move_tree, remove_tree, sweep_partials
 from deblur.store.shards import Grid, Index, index_of, key_of
 from deblur.store.source import DOCUMENTS, PIXELS, pixel_digest

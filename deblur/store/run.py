@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from deblur.errors import PlanError, StoreError
 from deblur.place import ObjectPlace, Place, files_below, listed, place
 from deblur.store import ome
-from deblur.store.arrays import ShardedArray
-from deblur.store.document import create_array, create_group
+from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     appearing,
     canonical,

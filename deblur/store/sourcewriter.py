@@ -23,8 +23,7 @@ from deblur.errors import ArrayError, LeaseError, StoreError
 from deblur.header import header_as_json
 from deblur.place import ObjectPlace, Place
 from deblur.store import ome
-from deblur.store.arrays import ShardedArray
-from deblur.store.document import create_array, create_group
+from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     json_bytes,
     lines_of,

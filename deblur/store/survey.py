@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from deblur.errors import StoreError
 from deblur.place import Place, place
-from deblur.store.arrays import ShardedArray
-from deblur.store.document import create_array, create_group
+from deblur.store.arrays import ShardedArray, create_array, create_group
 from deblur.store.durable import (
     appearing,
     canonical,
