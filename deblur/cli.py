@@ -117,7 +117,7 @@ def _one_line_warnings() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to work.")] = Path("deblur-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to work.")] = Path("deblur-demo"),
     as_json: AsJson = False,
 ) -> None:
     """Blur a known scene, run the whole job on it, and show what came of it."""
@@ -141,7 +141,117 @@ def demo(
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job.toml")) -> None:
+def restore(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, glob, video, TIFF, .npy or Zarr.")],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .ome.tif, .npy, .dcm, .mp4, .mkv, .zarr."),
+    ],
+    exposure_fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1]; else read or estimated."
+        ),
+    ] = None,
+    frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
+    exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
+    readout: Annotated[
+        float, typer.Option(help="Rolling shutter: time from first row to last / frame interval.")
+    ] = 0.0,
+    transfer: Annotated[str, typer.Option(help="auto, srgb or linear.")] = "auto",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a job file.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Hold back: 1 is all of the restoration, 0 the source.")
+    ] = None,
+    preview: Annotated[
+        int,
+        typer.Option(
+            metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
+        ),
+    ] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; default: one a core, or one for a short clip.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore one sequence, or one still that was shaken, without an orchestrator."""
+    from deblur.decoder import begin_ahead
+
+    begin_ahead(os.path.expanduser(source))
+    from deblur.config import parse_job, with_settings
+    from deblur.single import check_output, first_look, restore_file, restore_picture, scratch_of
+    from deblur.terminal import outlook_line, progress_bars
+
+    told = {
+        "path": source if "://" in source else str(Path(source).expanduser()),
+        "exposure_fraction": exposure_fraction,
+        "frame_rate": frame_rate,
+        "exposure_time": exposure_time,
+        "readout": readout,
+        "transfer": transfer,
+    }
+    cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
+    asked = {"archive": ".", "sources": [told], "cluster": cluster, "restore": {"strength": strength}}
+    try:
+        config = parse_job(asked, name="restore")
+    except ConfigError as error:  # they were given as options, and are to be named so
+        named = OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))
+        raise ConfigError(named.replace("--path", "INPUT", 1)) from None
+    config = with_settings(config, dict(map(as_setting, change or ())))
+    if preview:
+        _show_preview(config, output, preview, as_json)
+        return
+    going_on = scratch_of(output).exists()
+    still, cost, config = first_look(config, output)
+    check_output(output, pictures=still)
+    if still:
+        if report is not None:
+            raise ConfigError(f"--report {report}: a still has no report; leave it out")
+        found = restore_picture(config, output)
+        if as_json:
+            print_json(found)
+        else:
+            typer.echo(found["line"])
+        return
+    with progress_bars(quiet=as_json) as progress:
+        say = (lambda text: None) if as_json else print
+        if going_on:
+            say(f"{source}: going on where an earlier run was interrupted")
+        elif cost is not None:
+            say(outlook_line(cost))
+        try:
+            outcomes = restore_file(config, output, report=report, progress=progress, say=say)
+        except ConfigError as error:
+            raise ConfigError(KEY.sub(lambda key: "--" + key[0].replace("_", "-"), str(error))) from None
+    if as_json:
+        print_json([outcome.dump() for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            if not outcome.published:
+                typer.echo(outcome.line())
+    leave_with(outcomes)
+
+
+def _show_preview(config: JobConfig, output: Path, count: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblur.preview import preview
+    from deblur.terminal import preview_lines, progress_bars
+
+    picture = output.parent / f"{output.stem}-preview.png"
+    with progress_bars(quiet=as_json) as progress:
+        seen = preview(config, picture, count=count, progress=progress)
+    if as_json:
+        print_json(asdict(seen) | {"picture": str(seen.picture)})
+    else:
+        typer.echo("\n".join(preview_lines(seen)))
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(metavar="JOB.toml")] = Path("job.toml")) -> None:
     """Write a commented job file to start from."""
     from deblur.template import TEMPLATE
 
@@ -153,6 +263,21 @@ def init(path: Annotated[Path, typer.Argument(metavar="[JOB.toml]")] = Path("job
     except OSError as error:
         raise ConfigError(f"{path} can't be written ({error.strerror}): give another place") from None
     typer.echo(f"{path} written: name your frames in it, then `deblur plan {path}`")
+
+
+@app.command()
+def plan(job: JobFile, as_json: AsJson = False) -> None:
+    """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
+    from deblur import job as work
+    from deblur.config import load_job
+    from deblur.night import with_arrivals
+    from deblur.terminal import progress_bars
+
+    config = load_job(job)
+    with progress_bars(quiet=as_json) as progress:
+        found = work.ingest(with_arrivals(config), progress=progress)
+        outcomes = work.plan(config, found, progress=progress, check=True)
+    print_plans(outcomes, as_json, config.archive)
 
 
 @app.command()
@@ -224,21 +349,6 @@ def ingest(job: JobFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def plan(job: JobFile, as_json: AsJson = False) -> None:
-    """Ingest and survey what is new, then say what a run would take: units, halo, memory, time, disk."""
-    from deblur import job as work
-    from deblur.config import load_job
-    from deblur.night import with_arrivals
-    from deblur.terminal import progress_bars
-
-    config = load_job(job)
-    with progress_bars(quiet=as_json) as progress:
-        found = work.ingest(with_arrivals(config), progress=progress)
-        outcomes = work.plan(config, found, progress=progress, check=True)
-    print_plans(outcomes, as_json, config.archive)
-
-
-@app.command()
 def warm() -> None:
     """Compile the kernels into NUMBA_CACHE_DIR: once a container image or host, not in its first unit."""
     from deblur.probe import compile_kernels, seconds_per_megapixel
@@ -246,113 +356,6 @@ def warm() -> None:
     compile_kernels()
     speed = seconds_per_megapixel()
     typer.echo("kernels compiled; CPU s a megapixel: " + ", ".join(f"{k} {v:.1f}" for k, v in speed.items()))
-
-
-@app.command()
-def restore(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, glob, video, TIFF, .npy or Zarr.")],
-    output: Annotated[
-        Path,
-        typer.Argument(metavar="OUTPUT", help="A folder, or .tif, .ome.tif, .npy, .dcm, .mp4, .mkv, .zarr."),
-    ],
-    exposure_fraction: Annotated[
-        float | None,
-        typer.Option(
-            "--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1]; else read or estimated."
-        ),
-    ] = None,
-    frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
-    exposure_time: Annotated[float | None, typer.Option(help="Seconds the shutter is open.")] = None,
-    readout: Annotated[
-        float, typer.Option(help="Rolling shutter: time from first row to last / frame interval.")
-    ] = 0.0,
-    transfer: Annotated[str, typer.Option(help="auto, srgb or linear.")] = "auto",
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a job file.")
-    ] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="Hold back: 1 is all of the restoration, 0 the source.")
-    ] = None,
-    preview: Annotated[
-        int,
-        typer.Option(
-            metavar="N", show_default=False, help="Only restore N frames and draw them, before and after."
-        ),
-    ] = 0,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; default: one a core, or one for a short clip.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write a report: one HTML file.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Restore one sequence, or one still that was shaken, without an orchestrator."""
-    from deblur.config import parse_job, with_settings
-    from deblur.single import check_output, first_look, restore_file, restore_picture, scratch_of
-    from deblur.terminal import outlook_line, progress_bars
-
-    told = {
-        "path": source if "://" in source else str(Path(source).expanduser()),
-        "exposure_fraction": exposure_fraction,
-        "frame_rate": frame_rate,
-        "exposure_time": exposure_time,
-        "readout": readout,
-        "transfer": transfer,
-    }
-    cluster = {"kind": "serial"} if workers == 1 else {"kind": "local", "workers": workers}
-    asked = {"archive": ".", "sources": [told], "cluster": cluster, "restore": {"strength": strength}}
-    try:
-        config = parse_job(asked, name="restore")
-    except ConfigError as error:  # they were given as options, and are to be named so
-        named = OPTION.sub(lambda key: "--" + key[1].replace("_", "-"), str(error))
-        raise ConfigError(named.replace("--path", "INPUT", 1)) from None
-    config = with_settings(config, dict(map(as_setting, change or ())))
-    if preview:
-        _show_preview(config, output, preview, as_json)
-        return
-    going_on = scratch_of(output).exists()
-    still, cost, config = first_look(config, output)
-    check_output(output, pictures=still)
-    if still:
-        if report is not None:
-            raise ConfigError(f"--report {report}: a still has no report; leave it out")
-        found = restore_picture(config, output)
-        if as_json:
-            print_json(found)
-        else:
-            typer.echo(found["line"])
-        return
-    with progress_bars(quiet=as_json) as progress:
-        say = (lambda text: None) if as_json else print
-        if going_on:
-            say(f"{source}: going on where an earlier run was interrupted")
-        elif cost is not None:
-            say(outlook_line(cost))
-        try:
-            outcomes = restore_file(config, output, report=report, progress=progress, say=say)
-        except ConfigError as error:
-            raise ConfigError(KEY.sub(lambda key: "--" + key[0].replace("_", "-"), str(error))) from None
-    if as_json:
-        print_json([outcome.dump() for outcome in outcomes])
-    else:
-        for outcome in outcomes:
-            if not outcome.published:
-                typer.echo(outcome.line())
-    leave_with(outcomes)
-
-
-def _show_preview(config: JobConfig, output: Path, count: int, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from deblur.preview import preview
-    from deblur.terminal import preview_lines, progress_bars
-
-    picture = output.parent / f"{output.stem}-preview.png"
-    with progress_bars(quiet=as_json) as progress:
-        seen = preview(config, picture, count=count, progress=progress)
-    if as_json:
-        print_json(asdict(seen) | {"picture": str(seen.picture)})
-    else:
-        typer.echo("\n".join(preview_lines(seen)))
 
 
 for command in (

@@ -18,6 +18,7 @@ from deblur.store import (
     Sample,
     SequenceStore,
     sha256_file,
+    verify_image,
     verify_run,
     verify_source,
 )
@@ -104,6 +105,7 @@ def source_problems(store: SequenceStore, sample: Sample) -> Iterator[Problem]:
     yield from records
     if not any(problem.shard in DOCUMENTS for problem in records):
         yield from verify_source(store.source, sample=sample)
+        yield from verify_image(store.source.path)
 
 
 def _state(store: SequenceStore) -> Iterator[Problem]:
@@ -145,7 +147,7 @@ def run_problems(store: SequenceStore, run: RunStore, sample: Sample) -> Iterato
     yield from records
     told = {problem.shard for problem in records}
     try:
-        rest = [*verify_run(run, sample=sample), *_provenance(store, run)]
+        rest = [*verify_run(run, sample=sample), *verify_image(run.path), *_provenance(store, run)]
     except StoreError as error:  # a ledger that is damaged and has no copy
         rest = [Problem("metadata", "", str(error))]
     yield from (problem for problem in rest if problem.shard not in told)

@@ -114,9 +114,11 @@ def noise_of_frame(
 
     `rounding`: what a codec added, as for `survey`. It doesn't show where pixels are smooth, so it isn't in the curve.
     """
-    codes = read(middle(height, width, NOISE_SIDE))
+    whole, part = middle(height, width, NOISE_SIDE), middle(height, width, CURVE_SIDE)
+    codes = read(whole)
     crop = decode(codes, light)
-    curve = noise_curve(decode(read(middle(height, width, CURVE_SIDE)), light))
+    inner = crop[:, part.y0 - whole.y0 : part.y1 - whole.y0, part.x0 - whole.x0 : part.x1 - whole.x0]
+    curve = noise_curve(inner)
     level = float(np.mean([noise_level(np.ascontiguousarray(plane)) for plane in crop]))
     if rounding:
         step = rounding * light.scale

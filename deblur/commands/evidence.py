@@ -48,7 +48,9 @@ class Form(StrEnum):
 
 def provenance(
     run: Run,
-    output: Annotated[Path | None, typer.Argument(help="A file, or the bag's folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="OUTPUT", help="A file, or the bag's folder.")
+    ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="RO-Crate metadata, PROV-JSON, or a BagIt bag of the run.")
     ] = Form.crate,

@@ -21,7 +21,9 @@ from deblur.commands.answers import (
 )
 from deblur.errors import ConfigError
 
-Sequences = Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")]
+Sequences = Annotated[
+    list[str] | None, typer.Option(metavar="ID", help="Only this sequence; may be given again.")
+]
 
 
 def reprocess(
@@ -117,8 +119,15 @@ def _share(text: str) -> float:
 
 def export(
     archive: ArchiveFolder,
-    sequence: Annotated[str, typer.Argument(help="A sequence's id, as `deblur status` prints it.")],
-    output: Annotated[Path, typer.Argument(help="A folder (PNG or TIFF), or .tif, .npy, .mp4, .mkv.")],
+    sequence: Annotated[
+        str, typer.Argument(metavar="SEQUENCE", help="A sequence's id, as `deblur status` prints it.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", help="A folder (PNG or TIFF), or .tif, .ome.tif, .npy, .dcm, .mp4, .mkv."
+        ),
+    ],
     run: Annotated[
         str | None,
         typer.Option(help="A run's id; default: the published one, and those of all its segments."),

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from deblur.errors import DeblurError, may_pass
 from deblur.header import header_as_json
-from deblur.io import READERS, images
+from deblur.io import READERS, images, video
+from deblur.io.colour import BT709, to_rgb
 from deblur.io.reader import Reader, ReadOptions
 from deblur.types import ReadLimits
 
@@ -65,15 +66,20 @@ def _fault(error: Exception) -> dict[str, Any]:
     return {"kind": type(error).__name__, "text": f"{said}: convert it with another program or leave it out"}
 
 
-def serve() -> None:
-    """Answer until nobody asks any more."""
+def serve(source: str) -> None:
+    """Answer until nobody asks any more; probably for `source` first."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
+    if video.matches(source):
+        _load_kernel()
     server, base = Server(), _memory()
     for line in sys.stdin.buffer:
         request, image = json.loads(line), None
+        if request["verb"] == "open" and request["told"][0] == "video" and "numba" not in sys.modules:
+            _load_kernel()
+            base = _memory()
         _limit(base + request["memory"], request["seconds"])
         try:
             told, image = getattr(server, request["verb"])(*request["told"])
@@ -87,6 +93,14 @@ def serve() -> None:
             answers.flush()
         except BrokenPipeError:
             os._exit(0)  # who asked was killed: there is nobody to be told
+
+
+def _load_kernel() -> None:
+    """What video's colours are converted by: its memory is not the file's."""
+    import av  # noqa: F401
+
+    grey = np.full((2, 2), 128, np.uint8)
+    to_rgb(grey, grey, grey, BT709)
 
 
 def _memory() -> int:
@@ -116,4 +130,4 @@ def _limit(memory: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

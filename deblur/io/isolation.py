@@ -7,23 +7,18 @@ that is run or unpickled here. Where it ended, the next request begins another.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur.decoder import Process, begin, leave
 from deblur.errors import ConfigError, DeblurError, ReadError, StoreError
 from deblur.header import header_from
 from deblur.io.pictures import Picture
@@ -32,32 +27,7 @@ from deblur.types import FrameInfo, SequenceHeader
 
 Open = Callable[[str, ReadOptions], tuple[Reader, ...]]
 FRAMES = 6  # times a frame that decoding may take: the file's bytes, what they decode to, copies of that
-LONGEST = 1 << 28  # bytes of an answer: a million frames have a hundred each
-KEPT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "TZ",
-    "TMPDIR",
-    "TEMP",
-    "TMP",
-    "SYSTEMROOT",
-    "LD_LIBRARY_PATH",
-    "XDG_CACHE_HOME",
-)
-KEPT_FAMILIES = ("LC_", "PYTHON", "NUMBA_")
-# One heap that keeps what is freed: given back and taken anew each time, frames cost a quarter of their decoding in page
-# faults. What is kept is no more than the peak.
-HEAP = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "1073741824",
-}
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ERRORS: dict[str, type[DeblurError]] = {"ConfigError": ConfigError, "StoreError": StoreError}
-
-_idle: list[_Process] = []  # at most one: a job of many short clips needs no process for each
-_idle_lock = Lock()
 
 
 def apart(name: str, here: Open) -> Open:
@@ -75,7 +45,7 @@ class Decoder:
     def __init__(self, options: ReadOptions) -> None:
         assert options.isolation is not None
         self._options, self._allowed = options, options.isolation
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._lock = Lock()
 
     @property
@@ -113,7 +83,7 @@ class Decoder:
             return self._asked(what, verb, told)
 
     def _asked(self, what: str, verb: str, told: Sequence[Any], *, memory: int = 0) -> Any:
-        self._process = self._process or _begin()
+        self._process = self._process or begin()
         request = {"verb": verb, "told": told, "seconds": self._allowed.seconds}
         request["memory"] = memory + self._allowed.memory
         answer = self._guarded(what, lambda process: process.ask(request))
@@ -121,7 +91,7 @@ class Decoder:
             raise self._fault(what, **answer["fault"])
         return answer["answer"]
 
-    def _guarded(self, what: str, act: Callable[[_Process], Any]) -> Any:
+    def _guarded(self, what: str, act: Callable[[Process], Any]) -> Any:
         """After any failure, Ctrl-C as well, the process is not asked again."""
         assert self._process is not None
         try:
@@ -159,7 +129,7 @@ class Decoder:
     def close(self) -> None:
         with self._lock:
             if self._process is not None:
-                _leave(self._process)
+                leave(self._process)
             self._process = None
 
 
@@ -227,97 +197,6 @@ class ApartReader(Reader):
         if self._source is not None:
             self._source.release()
         self._source = None
-
-
-class _Process:
-    """`deblur.io.decoding`, and the pipes to it. Raises EOFError when it ended, ValueError when it talks nonsense."""
-
-    def __init__(self) -> None:
-        self.home = _home()
-        self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "deblur.io.decoding"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
-            process_group=0 if os.name == "posix" else None,  # Ctrl-C is for those who know what to do
-        )
-        if sys.platform == "linux":
-            import fcntl
-
-            assert self._child.stdout is not None
-            with suppress(OSError):  # a user may have only so much of it
-                fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # fewer waits on one another
-        self._at_exit = finalize(self, _stop, self._child)
-
-    def is_ready(self) -> bool:
-        """Whether it may be asked: a process that was forked or went elsewhere begins one of its own."""
-        return self.home == _home() and self._child.poll() is None
-
-    def ask(self, request: dict[str, Any]) -> Any:
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        try:
-            self._child.stdin.write(json.dumps(request).encode() + b"\n")
-            self._child.stdin.flush()
-        except OSError:
-            raise EOFError from None
-        line = self._child.stdout.readline(LONGEST)
-        if not line.endswith(b"\n"):
-            raise EOFError
-        answer = json.loads(line)
-        if not isinstance(answer, dict) or not {"answer", "fault"} & set(answer):
-            raise ValueError
-        return answer
-
-    def receive(self, image: NDArray[Any]) -> NDArray[Any]:
-        assert self._child.stdout is not None
-        if self._child.stdout.readinto(image.reshape(-1).view(np.uint8)) < image.nbytes:  # type: ignore[attr-defined]
-            raise EOFError
-        return image
-
-    def stop(self, patience: float = 1.0) -> int:
-        """End it; how it ended, as subprocess tells it."""
-        self._at_exit.detach()
-        return _stop(self._child, patience)
-
-
-def _stop(child: subprocess.Popen[bytes], patience: float = 1.0) -> int:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with suppress(OSError):
-        child.stdin.close()  # it leaves when nobody can ask any more
-    try:
-        return child.wait(patience)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()
-    finally:
-        child.stdout.close()
-
-
-def _begin() -> _Process:
-    with _idle_lock:
-        process = _idle.pop() if _idle else None
-    return process if process is not None and process.is_ready() else _Process()
-
-
-def _leave(process: _Process) -> None:
-    """Keep it for the next source, or end it."""
-    with _idle_lock:
-        if not _idle and process.is_ready():
-            _idle.append(process)
-            return
-    process.stop()
-
-
-def _home() -> tuple[int, str]:
-    return os.getpid(), os.getcwd()
-
-
-def _environment() -> dict[str, str]:
-    told = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_FAMILIES)}
-    told |= HEAP | dict.fromkeys(ONE_THREAD, "1")
-    return told | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _bytes(shape: Sequence[int], dtype: str) -> int:

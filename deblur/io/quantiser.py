@@ -36,3 +36,14 @@ def rounding_of_jpeg(tables: bytes) -> float:
     wide = tables[0] >> 4  # 16-bit steps
     steps = np.frombuffer(tables[1:], ">u2" if wide else "u1", count=64).astype(np.float64)
     return float(np.sqrt(np.mean(np.sort(steps)[:QUARTER] ** 2) / 12) / 255)
+
+
+def rounding_of_mjpeg(packet: bytes) -> float | None:
+    """The same of Motion JPEG, from its first packet, which is a JPEG; None where that has no tables before its pixels."""
+    place = 2
+    while packet[place : place + 1] == b"\xff" and packet[place + 1] != 0xDA:
+        end = place + 2 + int.from_bytes(packet[place + 2 : place + 4], "big")
+        if packet[place + 1] == 0xDB and end - place >= 4 + 65:
+            return rounding_of_jpeg(packet[place + 4 : end])
+        place = end
+    return None

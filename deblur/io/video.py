@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deblur.errors import ReadError
 from deblur.io.container import open_container
-from deblur.io.quantiser import EXPORT, rounding
+from deblur.io.quantiser import EXPORT, rounding, rounding_of_mjpeg
 from deblur.io.reader import (
     Reader,
     ReadOptions,
@@ -234,6 +234,9 @@ class VideoReader(Reader):
 
     def _rounding(self) -> float | None:
         """Of the first frames; then the reader stands at its beginning again."""
+        if self._stream.codec_context.name == "mjpeg":
+            with _open(self._path) as again:
+                return rounding_of_mjpeg(bytes(next(again.demux(again.streams[self._index.stream]))))
         if self._ahead is None or self._stream.codec_context.name != "h264":
             return None
         ahead = (frame for frame, _ in islice(self._decoded, SAMPLED - 1))

@@ -21,7 +21,7 @@ from deblur.store.pyramid import halve, levels_for
 from deblur.store.run import QUANTUM, RunSpec, RunStore
 from deblur.store.source import QuarantinedFrame, SourceStore
 from deblur.store.sourcewriter import SourceWriter
-from deblur.store.verify import Problem, Sample, verify_run, verify_source
+from deblur.store.verify import Problem, Sample, verify_image, verify_run, verify_source
 
 __all__ = [
     "QUANTUM",
@@ -51,6 +51,7 @@ __all__ = [
     "roll_back",
     "sha256_file",
     "state_of",
+    "verify_image",
     "verify_run",
     "verify_source",
 ]

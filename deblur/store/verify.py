@@ -61,10 +61,10 @@ ALL = Sample()
 def verify_run(
     run: RunStore, *, sample: Sample = ALL, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Problem, ...]:
-    """Everything that is wrong with a run: metadata that doesn't parse or is no OME-Zarr, shards that are not in the
-    ledger, missing, changed, or without some of their chunks. `progress(done, total)` counts shards."""
-    problems = list(_metadata(run)) or list(_image(run.path))
-    if problems:
+    """Everything that is wrong with a run: metadata that doesn't parse or is not as planned, shards that are not in the
+    ledger, missing, changed, or without some of their chunks. `progress(done, total)` counts shards. Whether others
+    understand it: `verify_image`."""
+    if problems := list(_metadata(run)):
         return tuple(problems)
     grids = {name: grid for name, (grid, _, _) in run.spec.arrays().items()}
     table = run.table()
@@ -112,7 +112,7 @@ def verify_source(
     except StoreError as error:
         return (Problem("metadata", "", str(error)),)
     chosen = sample.of(digests)
-    problems = list(_image(source.path))
+    problems: list[Problem] = []
     for done, (key, digest) in enumerate(digests.items(), 1):
         problems += _shard(source.path, source.grid, key, digest, chosen(key))
         if progress is not None:
@@ -148,7 +148,7 @@ def _metadata(run: RunStore) -> Iterator[Problem]:
             yield Problem("metadata", f"{name}/zarr.json", str(error))
 
 
-def _image(path: Place) -> Iterator[Problem]:
+def verify_image(path: Place) -> Iterator[Problem]:
     """Whether a group is an OME-Zarr image to others, by the models of the format's community where installed."""
     try:
         from ome_zarr_models.v05.image import Image

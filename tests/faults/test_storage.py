@@ -134,7 +134,7 @@ def test_a_hiccup_anywhere_leaves_nothing_that_a_second_run_does_not_mend(
     with Disk(Path(job.archive), broken).watched():
         outcomes = attempt(job)
     assert len(broken.happened) == 1
-    if not all(outcome.published for outcome in outcomes):
+    if not outcomes or not all(outcome.published for outcome in outcomes):
         finish(job)
     assert contents(job) == world.equal
     assert partials(job) == []

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deblur import decoder
 from deblur import job as work
 from deblur.config import parse_job
 from deblur.errors import ReadError, StoreError, may_pass
-from deblur.io import isolation, open_source
+from deblur.io import open_source
 from deblur.types import Isolation
 from tests.io.test_contract import (
     COUNT,
@@ -108,7 +109,7 @@ def poor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     (tmp_path / "codecs").mkdir()
     (tmp_path / "codecs" / "imagecodecs.py").write_text(CODECS)
     monkeypatch.syspath_prepend(str(tmp_path / "codecs"))
-    monkeypatch.setattr(isolation, "_idle", [])  # a process with the real one may wait there
+    monkeypatch.setattr(decoder, "_idle", [])  # a process with the real one may wait there
 
     def write(*doings: str) -> Path:
         (tmp_path / "in").mkdir()
@@ -167,15 +168,15 @@ def test_one_process_for_many_sources_and_none_for_a_forked_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[Any] = []
-    monkeypatch.setattr(isolation, "_idle", waiting)
+    monkeypatch.setattr(decoder, "_idle", waiting)
     source = write_pngs(tmp_path, truth("uint8", 1))
     for _ in range(2):
         open_source(source, isolation=APART)[0].close()
     (process,) = waiting
-    assert isolation._begin() is process
+    assert decoder.begin() is process
     process.home = (os.getpid() + 1, os.getcwd())
     waiting.append(process)
-    other = isolation._begin()
+    other = decoder.begin()
     assert other is not process
     assert (other.stop(30), process.stop(30)) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""What H.264 and JPEG rounded is read from their streams, and restoration is told; other codecs say nothing."""
+"""What H.264, JPEG and Motion JPEG rounded is read from their streams, and restoration is told; other codecs say nothing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ def encode(path: Path, parameter: int, *, codec: str = "libx264") -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        if codec == "mjpeg":  # one and the same scale for all frames
+            stream.pix_fmt = "yuvj420p"
+            stream.options = {"qmin": str(parameter), "qmax": str(parameter)}
         if codec == "libx264":
             stream.options = {"qp": str(parameter), "x264-params": "ipratio=1:pbratio=1:aq-mode=0"}
         for frame in pan(COUNT, HEIGHT, WIDTH)[0]:
@@ -52,6 +55,13 @@ def test_the_step_doubles_every_six(tmp_path: Path) -> None:
 
 def test_a_codec_without_loss_says_nothing(tmp_path: Path) -> None:
     assert rounding(encode(tmp_path / "clip.mkv", 0, codec="ffv1")) is None
+
+
+def test_motion_jpeg_tells_as_a_jpeg_does(tmp_path: Path) -> None:
+    fine, coarse = (rounding(encode(tmp_path / f"{q}.avi", q, codec="mjpeg")) for q in (4, 16))
+    assert fine
+    assert coarse
+    assert 3.5 < coarse / fine < 4.5
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
