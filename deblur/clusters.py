@@ -211,9 +211,8 @@ def _local(cluster: Cluster, memory: int, need: int) -> Iterator[Client]:
 def deaf_to_interrupts() -> Iterator[None]:
     """Processes started in here, and what they start, don't get SIGINT; this one still does.
 
-    A terminal sends Ctrl-C to every process of a job, but only the one that holds the ledger knows what to
-    do: it stops the others. Of themselves workers would die with a traceback each, and an embedded server
-    too early.
+    A terminal sends Ctrl-C to every process of a job, but only the one that holds the ledger knows what to do: it stops
+    the others. Of themselves workers would die with a traceback each, and an embedded server too early.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -37,6 +37,7 @@ from deblur.store.owner import Owner
 from deblur.versions import Policy, promote, prune, retract, rollback
 from tests.conftest import pan
 from tests.faults.disk import Disk, Trouble
+from tests.faults.found import FOUND
 from tests.faults.world import NAME, child, contents, contents_of, end_of, finish, harm
 from tests.small import tree, write_job
 
@@ -360,41 +361,6 @@ def test_anything_in_any_order(small: Small, seed: int) -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=told)
-
-
-# What it found, or was found while it was written.
-CALM: dict[str, Any] = {"trouble": None}
-FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "a run that was damaged since came to be published again": [
-        ("run", {"which": 0, **CALM}),
-        ("reprocess", {"which": 1, **CALM}),
-        ("corrupt", {"where": "shard", "number": 0}),
-        ("corrupt", {"where": "shard", "number": 1}),
-        ("reprocess", {"which": 0, **CALM}),
-    ],
-    "a survey that a damaged source made fail": [
-        ("run", {"which": 0, **CALM}),
-        ("corrupt", {"where": "source", "number": 26973}),
-        ("reprocess", {"which": 2, **CALM}),
-    ],
-    "what a repair that was killed left in the source": [
-        ("run", {"which": 0, **CALM}),
-        ("corrupt", {"where": "source", "number": 924}),
-        ("repair", {"trouble": Trouble("killed", 50)}),
-        ("repair", CALM),
-    ],
-    "the run aside that a repair was laying out when it was killed": [
-        ("run", {"which": 1, **CALM}),
-        ("reprocess", {"which": 0, **CALM}),
-        ("corrupt", {"where": "shard", "number": 0}),
-        ("repair", {"trouble": Trouble("killed", 24)}),
-    ],
-    "what a removal that was killed left of a run that was published again": [
-        ("run", {"which": 1, **CALM}),
-        ("reprocess", {"which": 0, **CALM}),
-        ("prune", {"keep": 0, "trouble": Trouble("killed", 32)}),
-    ],
-}
 
 
 @pytest.mark.parametrize("steps", FOUND.values(), ids=FOUND)
