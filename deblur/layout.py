@@ -26,7 +26,7 @@ BASE_MEMORY = 300 * 2**20
 MOTION_PLANES = 50
 RESTORE_PLANES = 40  # of one channel; each further one adds 12
 LOOK_PLANES = 8  # of one channel; each further one adds 2
-LEARNED_PLANES = 92  # what a network looks at and its own; 14 for each further channel
+LEARNED_PLANES = 160  # what a network looks at and its own; 4 for each further channel
 MOST_LOOKS = 3  # a frame and its two neighbours
 
 WINDOW_MEMORY = 3 << 29  # bytes that a chosen window may take: with its unit it fits a worker of 2 GiB
@@ -181,7 +181,7 @@ def _planes(stage: Stage, facts: Facts, looks: int) -> int:
     if stage == "motion":
         return MOTION_PLANES
     more = facts.shape[1] - 1
-    network = LEARNED_PLANES + 14 * more if facts.learned else 0
+    network = LEARNED_PLANES + 4 * more if facts.learned else 0
     return RESTORE_PLANES + 12 * more + (looks - 1) * (LOOK_PLANES + 2 * more) + network
 
 
