@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deblur.config import RestoreOptions
+from deblur import job as work
+from deblur.config import RestoreOptions, load_job
 from deblur.deconv.network import shipped
 from deblur.errors import ConfigError, StoreError
 from deblur.models import kept, network_of
@@ -32,8 +33,13 @@ def job(tmp_path: Path) -> Path:
     return write_job(tmp_path, extra='restore = { method = "hybrid" }', kind="serial")
 
 
+def run_job(job: Path) -> None:
+    (outcome,) = work.run(load_job(job))
+    assert outcome.published, outcome.faults()
+
+
 def test_a_run_keeps_its_weights_and_tells_what_they_did(job: Path, deblur: Command) -> None:
-    assert deblur("run", job).code == 0
+    run_job(job)
     archive = job.parent / "archive"
     network = shipped()
     assert (archive / "models" / f"{network.digest}.onnx").read_bytes() == network.data
@@ -66,9 +72,9 @@ def test_another_method_is_another_run(job: Path, deblur: Command) -> None:
     assert planned() != learned
 
 
-def test_weights_that_are_damaged_or_gone_stop_the_run_by_name(job: Path, deblur: Command) -> None:
+def test_weights_that_are_damaged_or_gone_stop_the_run_by_name(job: Path) -> None:
     archive = job.parent / "archive"
-    assert deblur("run", job).code == 0
+    run_job(job)
     network = shipped()
     settings = RestoreSettings(method="hybrid", network=network.identity)
     opened = kept(archive, settings)
@@ -97,10 +103,10 @@ def test_a_job_names_its_own_weights(tmp_path: Path) -> None:
     assert found.identity == shipped().identity
 
 
-def test_an_archive_restores_as_the_library_does(job: Path, deblur: Command) -> None:
+def test_an_archive_restores_as_the_library_does(job: Path) -> None:
     """The learned part too has the bits of `deblur.restore` where one window holds the frame."""
     job.write_text(re.sub(r"(window|unit|shard) = 64", r"\1 = 128", job.read_text()))
-    assert deblur("run", job).code == 0
+    run_job(job)
     _, run = find_run(str(job.parent / "archive" / "frames"))
     frames = pan(4, HEIGHT, WIDTH)[0]
     found = restore(frames, exposure_fraction=0.75, settings=RestoreSettings(method="hybrid"))
@@ -109,7 +115,7 @@ def test_an_archive_restores_as_the_library_does(job: Path, deblur: Command) -> 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
 def test_damaged_weights_are_found_and_put_back(job: Path, deblur: Command, harm: str) -> None:
-    assert deblur("run", job).code == 0
+    run_job(job)
     archive = job.parent / "archive"
     (weights,) = (archive / "models").iterdir()
     data = bytearray(weights.read_bytes())
@@ -127,7 +133,7 @@ def test_damaged_weights_are_found_and_put_back(job: Path, deblur: Command, harm
 
 
 def test_weights_of_ones_own_have_to_be_put_back_by_hand(job: Path, deblur: Command) -> None:
-    assert deblur("run", job).code == 0
+    run_job(job)
     archive = job.parent / "archive"
     other = archive / "models" / f"{'0' * 64}.onnx"
     other.write_bytes(b"mine, once")
