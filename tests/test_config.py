@@ -82,6 +82,7 @@ def test_every_setting_changes_the_digest() -> None:
     other = {
         "archive": "b", "sources": [{"path": "y"}], "motion.method": "other", "restore.method": "wiener",
         "restore.iterations": 3, "restore.regularisation": 0.5, "restore.strength": 0.5,
+        "restore.network": "mine.onnx", "restore.provider": "CUDA",
         "tiling.window": 512, "tiling.chunk": 128,
         "tiling.shard": 512, "tiling.unit": 4096, "tiling.frames": 3, "outputs": ["gradients"], "limits.memory": 10**9,
         "limits.broken": 0.5, "limits.max_pixels": 9, "limits.max_bytes": 9, "limits.max_pages": 9, "limits.max_ratio": 9,

@@ -218,7 +218,7 @@ def _restored(folder: Path, model: Model, mean: Model, optimizer: Any) -> tuple[
     if not (folder / STATE).exists():
         (folder / CURVE).unlink(missing_ok=True)
         return 0, 0.0
-    with np.load(folder / STATE) as held, torch.no_grad():
+    with np.load(folder / STATE, allow_pickle=False) as held, torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(held[f"model {name}"]))
             mean.get_parameter(name).copy_(torch.from_numpy(held[f"mean {name}"]))

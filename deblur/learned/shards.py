@@ -131,7 +131,10 @@ class Pairs:
     """The pairs of some shards, mapped into memory: as many as the disk holds."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self._parts = {name: [np.load(s / f"{name}.npy", mmap_mode="r") for s in shards] for name in PARTS}
+        self._parts = {
+            name: [np.load(s / f"{name}.npy", mmap_mode="r", allow_pickle=False) for s in shards]
+            for name in PARTS
+        }
         self._ends = np.cumsum([len(part) for part in self._parts["root"]])
         self.side = int(self._parts["planes"][0].shape[-1])
 
