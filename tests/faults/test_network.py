@@ -31,8 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
 ROOT = str(Path(__file__).parents[2])
 PORT = 8786
 UNITS = 2 * 2 * 3 * 3  # stages × rows × columns × blocks of frames
-# half of what is usual: the night waits as long as a real one
-SOON = {"distributed.scheduler.worker-ttl": "10s", "distributed.comm.timeouts.tcp": "6s"}
+SOON = {"distributed.scheduler.worker-ttl": "10s"}  # half of what is usual, which nights wait for
 CLIENT = """
 import sys
 from pathlib import Path
