@@ -51,10 +51,11 @@ def wait_for_units(process: subprocess.Popen[str], archive: Path, count: int) ->
 
 
 def session(leader: int) -> list[str]:
-    """The living processes of a session."""
+    """The living processes of a session; one in brackets has given up its memory already and is about to be gone."""
     found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,args="], capture_output=True, text=True, check=True)
     rows = [line.split(None, 3) for line in found.stdout.splitlines()]
-    return [" ".join(row) for row in rows if int(row[1]) == leader and not row[2].startswith("Z")]
+    mine = [row for row in rows if int(row[1]) == leader]
+    return [" ".join(row) for row in mine if row[2][0] != "Z" and not row[3].startswith("[")]
 
 
 def listening(leader: int) -> list[str]:
