@@ -78,17 +78,17 @@ def visit(page: Path, profile: Path, walk: Callable[[Press, Ask], Awaitable[None
         "--remote-debugging-port=0",
         f"--user-data-dir={profile}",
     ]
-    browser = subprocess.Popen([*command, page.as_uri()], stderr=subprocess.PIPE, text=True)
+    browser = subprocess.Popen([*command, "about:blank"], stderr=subprocess.PIPE, text=True)
     try:
         assert browser.stderr is not None
         said = next(line for line in browser.stderr if "DevTools listening" in line)
-        asyncio.run(_walk(re.findall(r"ws://([^/]+)/", said)[0], walk))
+        asyncio.run(_walk(re.findall(r"ws://([^/]+)/", said)[0], page.as_uri(), walk))
     finally:
         browser.terminate()
         browser.communicate()
 
 
-async def _walk(host: str, walk: Callable[[Press, Ask], Awaitable[None]]) -> None:
+async def _walk(host: str, page: str, walk: Callable[[Press, Ask], Awaitable[None]]) -> None:
     with urllib.request.urlopen(f"http://{host}/json") as tabs:
         (tab,) = (tab for tab in json.load(tabs) if tab["type"] == "page")
     socket = await websocket_connect(tab["webSocketDebuggerUrl"])
@@ -112,9 +112,13 @@ async def _walk(host: str, walk: Callable[[Press, Ask], Awaitable[None]]) -> Non
         ].get("value")
 
     await call("Emulation.setDeviceMetricsOverride", **PHONE)
+    # Opened from here, not by the command line: a page named there may still be on its way while
+    # the empty one before it answers, complete. This call returns when the new one has taken its place.
+    await call("Page.navigate", url=page)
     loaded = (
         "new Promise(done => document.readyState == 'complete' ? done() : addEventListener('load', done))"
     )
     await ask(f"{loaded}.then(() => 0)")
+    assert await ask("location.href") == page
     await walk(press, ask)
     socket.close()
