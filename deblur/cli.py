@@ -58,6 +58,7 @@ app = typer.Typer(
 )
 OPTION = re.compile(r"(?:restore: )?(?:sources\.0|restore|cluster)\.(\w+)(?=: )")
 KEY = re.compile(r"\b(?<=give |, or | and )(?:exposure_fraction|exposure_time|frame_rate)\b")
+UNTOLD = 0.25  # exposure fraction of a clip that doesn't tell: too short leaves blur, too long would do harm
 REMEDIES = {
     errno.ENOSPC: ": free some space; the same command then goes on",
     errno.EDQUOT: ": free some of your quota; the same command then goes on",
@@ -113,6 +114,9 @@ def _one_line_warnings() -> None:
     import logging
 
     logging.getLogger("deblur").addHandler(logging.NullHandler())
+    # Python's process that sweeps up after workers that were killed tells the terminal of each such sweep, after the
+    # prompt is back. It takes its options from here.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 
 
 @app.command()
@@ -150,7 +154,9 @@ def restore(
     exposure_fraction: Annotated[
         float | None,
         typer.Option(
-            "--exposure-fraction", "-e", help="Exposure time × frame rate, in (0, 1]; else read or estimated."
+            "--exposure-fraction",
+            "-e",
+            help="Exposure time × frame rate, in (0, 1]; else read, estimated, or taken as 0.25.",
         ),
     ] = None,
     frame_rate: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
@@ -190,6 +196,7 @@ def restore(
         "exposure_fraction": exposure_fraction,
         "frame_rate": frame_rate,
         "exposure_time": exposure_time,
+        "exposure_otherwise": UNTOLD,
         "readout": readout,
         "transfer": transfer,
     }

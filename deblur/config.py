@@ -45,6 +45,12 @@ class Source(Section):
     exposure_fraction: float | None = Field(
         default=None, gt=0, le=1, description="exposure time × frame rate; 360° shutter = 1"
     )
+    exposure_otherwise: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="exposure fraction where neither files nor frames tell; without it such a sequence is refused",
+    )
     readout: float = Field(
         default=0.0,
         ge=0,

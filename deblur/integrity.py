@@ -138,8 +138,10 @@ def _survey(
 ) -> None:
     """Make the survey that a run was computed with, by the same code. Raises StoreError where it comes out otherwise."""
     p = Parameters.load(run.parameters)
-    given = {"exposure_fraction": None if p.exposure.origin == "estimated" else p.exposure.fraction}
-    source = facts(store)["source"] | given | {"exposure_time": None, "transfer": p.light.transfer}
+    found = p.exposure.origin in ("estimated", "assumed")
+    given = {"exposure_fraction": None if found else p.exposure.fraction, "exposure_time": None}
+    given |= {"exposure_otherwise": p.exposure.fraction if p.exposure.origin == "assumed" else None}
+    source = facts(store)["source"] | given | {"transfer": p.light.transfer}
     told = {"archive": str(archive.path), "sources": [source], "motion": {"method": p.motion_method}}
     job = parse_job(told)
     ensure_survey(job, job.sources[0], store, connection=connection or _alone, progress=progress)

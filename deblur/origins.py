@@ -14,9 +14,10 @@ SURVEYED = ("reduction", "motion_halo", "restore_halo")
 
 
 def origins(job: JobConfig, source: Source, store: SourceStore, parameters: Parameters) -> dict[str, str]:
-    """{dotted key of a resolved parameter: "given", "metadata", "estimated", "default" or "code"}.
+    """{dotted key of a resolved parameter: "given", "metadata", "estimated", "assumed", "default" or "code"}.
 
-    "given": the job file says otherwise than the default; "metadata": the files tell; "estimated": from the pixels.
+    "given": the job file says otherwise than the default; "metadata": the files tell; "estimated": from the pixels;
+    "assumed": none of these told it.
     """
     plain = JobConfig(archive=job.archive, sources=(source,))
     given = {

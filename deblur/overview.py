@@ -149,14 +149,14 @@ def ensure_survey(
     than a worker may have, ConfigError where the exposure can't be told, StoreError for blocks that failed.
     """
     pixels, light = store.source, source_light(source, store.source)
-    exposure = source_exposure(source, pixels)
+    exposure, otherwise = source_exposure(source, pixels), source.exposure_otherwise
     identity = {
         "version": NUMERICS_VERSION,
         "method": job.motion.method,
         "light": asdict(light),
         "fraction": exposure.fraction if exposure else f"estimated, version {SHUTTER_VERSION}",
     }
-    if _surveyed(store, identity):
+    if _surveyed(store, identity, otherwise):
         return
     need = BASE_MEMORY + survey_memory(pixels.shape, pixels.header.dtype, estimate=exposure is None)
     if need > job.limits.memory:
@@ -167,22 +167,26 @@ def ensure_survey(
     with connection(need) if _worth_workers(pixels.shape) else nullcontext() as client:
         work = _Survey(job, store, identity, light, client, need, progress)
         try:
-            estimate = None if exposure else _estimate(work)
-            fraction = exposure.fraction if exposure else estimate.value if estimate else 0.0
+            estimate = None if exposure else _estimate(work, needed=otherwise is None)
+            known = exposure.fraction if exposure else estimate.value if estimate else None
+            fraction = known or otherwise or 0.0
             draft = work.draft(fraction)
             work.fill(draft, 0, pixels.shape[0], name="survey")
             told = {"identity": identity, "reduction": reduction_for(*pixels.shape[2:])}
             told["exposure"] = asdict(estimate) if estimate else None
+            if known is None:
+                told["assumed"] = otherwise
             _conclude(draft, pixels.shape[0], fraction, told, store)
         except DeblurError:
-            if not _surveyed(store, identity):  # else somebody made the same one meanwhile
+            if not _surveyed(store, identity, otherwise):  # else somebody made the same one meanwhile
                 raise
 
 
-def _surveyed(store: SequenceStore, identity: dict[str, Any]) -> bool:
+def _surveyed(store: SequenceStore, identity: dict[str, Any], otherwise: float | None) -> bool:
     """Whether the stored survey is this one; what can't be read, or is of an earlier format, is none."""
     try:
-        return bool(store.survey_attrs()["identity"] == identity)
+        attrs = store.survey_attrs()
+        return attrs["identity"] == identity and attrs.get("assumed") in (None, otherwise)
     except (StoreError, KeyError):
         return False
 
@@ -193,15 +197,12 @@ def _worth_workers(shape: tuple[int, int, int, int]) -> bool:
     return count * height * width * (1 + PER_REDUCED / factor**2) > WORTH
 
 
-def _estimate(work: _Survey) -> Estimate:
+def _estimate(work: _Survey, *, needed: bool) -> Estimate | None:
     """The exposure from the first stretch of frames that tells, so that frames added later change nothing.
 
-    Raises ConfigError where no stretch tells.
+    None where no stretch tells; ConfigError if it is `needed`.
     """
-    count, name = work.shape[0], work.store.id
-    remedy = "give exposure_fraction, or exposure_time and frame_rate"
-    if count < 3:
-        raise ConfigError(f"{name}: exposure fraction unknown, and {count} frames can't tell it: {remedy}")
+    count = work.shape[0]
     draft = work.draft(None)
     for first in range(0, count - 2, STRETCH):
         last = min(first + STRETCH, count)
@@ -225,9 +226,11 @@ def _estimate(work: _Survey) -> Estimate:
         draft.remove()
         return estimate
     draft.remove()
-    raise ConfigError(
-        f"{name}: exposure fraction unknown, and the frames don't move enough to tell it: {remedy}"
-    )
+    if not needed:
+        return None
+    why = "the frames don't move enough to tell it" if count >= 3 else f"{count} frames can't tell it"
+    remedy = "give exposure_fraction, or exposure_time and frame_rate, or exposure_otherwise"
+    raise ConfigError(f"{work.store.id}: exposure fraction unknown, and {why}: {remedy}")
 
 
 def _conclude(draft: Draft, count: int, fraction: float, told: dict[str, Any], store: SequenceStore) -> None:

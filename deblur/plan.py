@@ -41,14 +41,19 @@ class Exposure:
 
     fraction: float
     interval: float | None
-    origin: Literal["given", "metadata", "estimated"]
+    origin: Literal["given", "metadata", "estimated", "assumed"]
     per_frame: bool = False
     uncertainty: float | None = None
 
     def describe(self) -> str:
         """In words, for whoever has to believe it."""
         doubt = "" if self.uncertainty is None else f" ± {self.uncertainty:.2g}"
-        how = {"given": "as given", "metadata": "from the files", "estimated": "estimated from the frames"}
+        how = {
+            "given": "as given",
+            "metadata": "from the files",
+            "estimated": "estimated from the frames",
+            "assumed": "assumed: neither files nor frames tell it",
+        }
         return f"{self.fraction:.3g}{doubt}, {how[self.origin]}"
 
     def scale(self, frame: FrameInfo, other: FrameInfo) -> float:
@@ -138,9 +143,10 @@ class Plan:
 
 
 def source_exposure(
-    source: Source, store: SourceStore | Reader, *, estimate: Estimate | None = None
+    source: Source, store: SourceStore | Reader, *, estimate: Estimate | None = None, assume: bool = False
 ) -> Exposure | None:
-    """Exposure fraction from the job file, else from the frames' metadata, else from `estimate`; None without it.
+    """Exposure fraction from the job file, else from the frames' metadata, else from `estimate`, else, with `assume`, what
+    the job file says to take otherwise; None without it.
 
     Raises ConfigError where what the first two say is impossible.
     """
@@ -163,6 +169,8 @@ def source_exposure(
         )
     if estimate is not None:
         return Exposure(estimate.value, interval, "estimated", uncertainty=estimate.uncertainty)
+    if assume and source.exposure_otherwise is not None:
+        return Exposure(source.exposure_otherwise, interval, "assumed")
     return None
 
 
@@ -208,7 +216,9 @@ def make_plan(job: JobConfig, source: Source, store: SequenceStore) -> Plan:
     """Plan a run. Raises ConfigError for settings that don't fit the sequence, PlanError for memory."""
     pixels, surveyed = store.source, store.survey_attrs()
     estimate, light = surveyed.get("exposure"), source_light(source, pixels)
-    exposure = source_exposure(source, pixels, estimate=Estimate(**estimate) if estimate else None)
+    exposure = source_exposure(
+        source, pixels, estimate=Estimate(**estimate) if estimate else None, assume=True
+    )
     if exposure is None:
         raise ConfigError(f"{store.id}: exposure fraction unknown: give exposure_fraction, or run again")
     settings = check_methods(job)

@@ -26,7 +26,7 @@ from deblur.types import Bytes, Estimate
 
 AROUND = 3  # frames on either side, for the trajectory
 WIDTH, DETAIL = 960, 400  # pixels of one side of the picture, and rows of its detail
-TRIES = 4  # stretches of frames that are asked for the exposure
+TRIES = 12  # stretches of frames that are asked for the exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def preview(job: JobConfig, picture: Path, *, count: int, progress: Progress) ->
         reader = readers[0]
         if len(reader.frames) < 2:
             raise ConfigError(f"{source.path}: one frame alone needs no preview: leave --preview out")
-        exposure = source_exposure(source, reader) or _estimated(source, reader, job, progress)
+        exposure = source_exposure(source, reader) or _exposure(source, reader, job, progress)
         estimate = Estimate(exposure.fraction, exposure.uncertainty or 0.0)
         rows: list[Bytes] = []
         looks = []
@@ -109,8 +109,8 @@ def _light(source: Source, reader: Reader, stack: NDArray[Any]) -> Light:
     return resolve(header.dtype, transfer=transfer, largest=float(stack.max()), bits=header.bits)
 
 
-def _estimated(source: Source, reader: Reader, job: JobConfig, progress: Progress) -> Exposure:
-    """From the first frames that tell, as a run does it; the first few stretches only."""
+def _exposure(source: Source, reader: Reader, job: JobConfig, progress: Progress) -> Exposure:
+    """From the first frames that tell, as a run does it, or as assumed; the first stretches only."""
     frames = len(reader.frames)
     for turn, first in enumerate(range(0, frames - 2, STRETCH)[:TRIES], 1):
         stack = np.stack(list(_frames(reader, first, min(first + STRETCH, frames))))
@@ -122,6 +122,8 @@ def _estimated(source: Source, reader: Reader, job: JobConfig, progress: Progres
         finally:
             progress("exposure", turn, turn)
         return Exposure(found.value, None, "estimated", uncertainty=found.uncertainty)
+    if assumed := source_exposure(source, reader, assume=True):
+        return assumed
     raise ConfigError(
         f"{source.path}: exposure fraction unknown, and its first frames don't tell it: "
         "give --exposure-fraction, or --exposure-time and --frame-rate"

@@ -9,6 +9,7 @@ path = "frames"                 # folder, glob ("frames/*.png"), video, TIFF sta
 # id = "north-camera"           # name in the archive; default: from the path
 # exposure_fraction = 0.5       # exposure time x frame rate (360 degree shutter = 1); else read or estimated
 # frame_rate = 25.0             # frames a second, unless the files tell
+# exposure_otherwise = 0.25     # where neither files nor frames tell; without it such a sequence is refused
 # exposure_time = 0.01          # seconds, unless the files tell
 # camera = "north"              # and metadata = { site = "A", lens = 35 }: the catalog finds sequences by them
 # readout = 0.0                 # rolling shutter: time from first row to last x frame rate; 0: global shutter

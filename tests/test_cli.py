@@ -287,6 +287,18 @@ def test_no_strength_gives_back_the_source_and_some_gives_some(
     assert 0.4 < changed[1] / changed[2] < 0.6
 
 
+def test_a_clip_that_does_not_tell_its_exposure_is_taken_as_a_short_one(
+    deblur: Command, finished: Path, tmp_path: Path
+) -> None:
+    still = tmp_path / "still"
+    still.mkdir()
+    for n in range(4):
+        shutil.copy(finished / "frames" / "0000.png", still / f"{n}.png")
+    for more in (["--preview", "1"], []):
+        said = deblur("restore", still, tmp_path / "out", "--workers", "1", *more)
+        assert "exposure fraction 0.25, assumed: neither files nor frames tell it" in said.out
+
+
 def test_preview_shows_frames_and_leaves_the_rest_undone(
     deblur: Command, finished: Path, tmp_path: Path
 ) -> None:

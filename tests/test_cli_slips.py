@@ -50,7 +50,6 @@ MISTAKES = {  # the command, the code, words of the line
     "restore mixed out -e 0.5": (1, "0003.png is 96x48", "the sequence is 96x64", "of their own"),
     "restore htp://host/clip.mp4 out": (2, "INPUT: ", "deblur knows no htp://", "give a folder, or s3://"),
     "restore s3://bucket/clip.mp4 out": (2, "obstore", "pip install 'deblur[objects]'"),
-    "restore still out": (2, "don't move enough", "give --exposure-fraction, or --exposure-time and --frame-rate"),
     # what to write
     "restore frames archive": (2, "archive exists already", "name another output or remove it"),
     "restore frames out.avi": (2, "out.avi ends in .avi", ".mp4"),
@@ -132,9 +131,6 @@ def wrong(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text("no picture at all")
     write_frames(folder / "one", count=1)
     write_frames(folder / "mixed")
-    write_frames(folder / "still")
-    for path in (folder / "still").iterdir():
-        shutil.copy(folder / "frames" / "0000.png", path)
     import imagecodecs
 
     (folder / "mixed" / "0003.png").write_bytes(imagecodecs.png_encode(np.zeros((48, 96), np.uint8)))

@@ -222,6 +222,25 @@ def test_an_exposure_that_cannot_be_told_is_refused(tmp_path: Path, count: int, 
     assert "\n" not in str(caught.value)
 
 
+def test_an_exposure_that_cannot_be_told_is_what_the_job_says(tmp_path: Path) -> None:
+    np.save(tmp_path / "still.npy", np.repeat(pan(1, 64, 96)[0], 4, axis=0))
+    plain = without_exposure(job_for(tmp_path / "still.npy", tmp_path / "archive"))
+
+    def told(fraction: float | None) -> JobConfig:
+        return plain.model_copy(
+            update={"sources": (plain.sources[0].model_copy(update={"exposure_otherwise": fraction}),)}
+        )
+
+    for fraction in (0.25, 0.5):
+        run = published(plain, work.run(told(fraction))[0])
+        assert run.parameters["exposure"] == {
+            "fraction": fraction, "interval": None, "origin": "assumed", "per_frame": False, "uncertainty": None,
+        }  # fmt: skip
+        assert work.run(told(fraction))[0].computed == 0
+    with pytest.raises(ConfigError, match="move enough"):
+        work.run(told(None))
+
+
 def test_gradients_are_stored_when_asked_for(clip: tuple[Path, Any], tmp_path: Path) -> None:
     from deblur.gradients import sobel
     from deblur.light import Light, luma
