@@ -15,7 +15,7 @@ from deblur.motion.warping import warp
 from deblur.neighbours import NEXT, PREVIOUS, Look, Neighbour, brought, look, trust_in
 from deblur.types import Bool, Bytes, Float, Iterations, Reason
 
-NUMERICS_VERSION = 4
+NUMERICS_VERSION = 5
 JOINT = 0.005  # noise from which neighbours are restored from together: without it they gain little for their cost
 UNEVEN, STRONGEST = 0.2, 0.27  # shares of the path (`certainty`)
 LEAST_TRUST = 0.07  # where the motion is unsure the prior decides, but not alone
@@ -107,7 +107,7 @@ def restore_window(
     if settings.method != "hybrid":
         return physics
     seen = _evidence(given, neighbours, found, image, again, weight)
-    refined = _refined(seen, reason, network or shipped(settings.provider), settings.strength)
+    refined = _refined(seen, found.model, reason, network or shipped(settings.provider), settings.strength)
     learned = np.asarray((_merged(frame, refined) - _merged(frame, physics)).mean(axis=0), np.float32)
     return replace(refined, iterations=found.record, learned=learned)
 
@@ -215,10 +215,16 @@ def _evidence(
     return Evidence(given.frame, image, again, along, beside, found.path, trusts, weight, limit, given.noise)
 
 
-def _refined(seen: Evidence, reason: Bytes, network: Refiner, strength: float) -> RestoredWindow:
-    """What the network makes of it, held and limited as physics is."""
+def _refined(
+    seen: Evidence, model: AlongPath, reason: Bytes, network: Refiner, strength: float
+) -> RestoredWindow:
+    """What the network makes of it, held and limited as physics is, and taken at its word where that explains the frame."""
+    rules = quality.Gate()
     planes, weight = network.refine(seen)
-    image, _ = quality.held(seen.frame, planes, noise=seen.noise, rules=quality.Gate())
+    image, _ = quality.held(seen.frame, planes, noise=seen.noise, rules=rules)
+    again = np.stack([model.apply(plane) for plane in image])
+    believed = quality.agreement(seen.frame, seen.again, again, noise=seen.noise, rules=rules)
+    image = np.asarray(seen.restored + believed * (image - seen.restored), np.float32)
     weight = np.minimum(weight, np.minimum(seen.limit, np.float32(OPEN) * seen.weight))
     weight[weight < 1 / 64] = 0
     reason = reason.copy()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur.paths import blur
-from deblur.quality import Gate, confidence, gate, held
+from deblur.quality import Gate, agreement, confidence, gate, held
 from deblur.types import Reason
 
 
@@ -46,6 +46,20 @@ def decide(
     invalid = more.get("invalid")
     again = blur(image, path)
     return gate(seen, image, again, path, sure, beyond, noise=0.002, invalid=invalid, rules=Gate())  # type: ignore[arg-type]
+
+
+@given(st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_a_correction_is_trusted_less_the_less_of_the_frame_it_explains(share: float) -> None:
+    seen, sharp, path, _ = case(9)
+    again, other = blur(sharp, path), blur((1 - share) * sharp + share * seen, path)
+    near, far = (agreement(seen, again, planes, noise=0.002, rules=Gate()) for planes in (again, other))
+    assert near.min() > 0.95
+    assert (far <= near + 1e-6).all()
+    assert share < 0.5 or far[10:-10, 10:-10].mean() < 0.2
+    # where physics leaves as much unexplained, it doesn't know better
+    wrong = agreement(seen, other, other, noise=0.002, rules=Gate())
+    assert wrong.min() > 0.95
 
 
 def test_overshoot_is_held_near_the_local_range() -> None:

@@ -18,11 +18,10 @@ from deblur.learned.fit import Course
 from deblur.learned.pictures import SMALLEST, Picture
 from deblur.learned.shards import Recipe
 from deblur.learned.train import Lesson
-from deblur.plan import Parameters, source_exposure, source_light
+from deblur.plan import source_light
 from deblur.report.pictures import display
 from deblur.store import Archive, SequenceStore
 from deblur.tiling import Box
-from deblur.types import Estimate
 
 LOOKED = 400  # frames of the archive that are looked at, spread over its sequences
 KEPT = 96  # pictures that are learned from
@@ -83,12 +82,11 @@ def wins(gained: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
 
 
 def _fraction(store: SequenceStore) -> float | None:
-    current = store.current()
-    if current is not None:
-        return Parameters.load(store.run(current).parameters).exposure.fraction
-    told = store.survey_attrs().get("exposure")
-    exposure = source_exposure(Source(path="."), store.source, estimate=Estimate(**told) if told else None)
-    return None if exposure is None else exposure.fraction
+    """The exposure fraction that its survey was made with."""
+    attrs = store.survey_attrs()
+    known, estimate = attrs["identity"]["fraction"], attrs.get("exposure")
+    found = known if isinstance(known, float) else estimate["value"] if estimate else attrs.get("assumed")
+    return None if found is None else float(found)
 
 
 def _frames(store: SequenceStore, count: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -42,7 +42,8 @@ class _Witness:
 
 
 def pairs_of(film: Film, *, side: int, rng: np.random.Generator, motion_method: str = "fast") -> list[Pair]:
-    """As many squares of `side` pixels as the film's frame holds, as pairs; where they begin is drawn from `rng`."""
+    """As many squares of `side` pixels as the film's frame holds, as pairs; where they begin is drawn from `rng`. None of a
+    film that the product would leave alone."""
     witness, stack = _Witness(), film.frames[:, None]
     light = resolve(stack.dtype, transfer=film.transfer, largest=float(stack.max()), bits=16)
     told = Estimate(film.fraction, 0.0)
@@ -55,6 +56,8 @@ def pairs_of(film: Film, *, side: int, rng: np.random.Generator, motion_method: 
         settings=SETTINGS,
         network=witness,
     )
+    if not witness.seen:  # its motion is beyond what is ever restored
+        return []
     (seen,) = witness.seen
     images, fields = images_of(seen, 0), fields_of(seen)
     rows, columns = ([int(n) for n in _starts(length, side, rng)] for length in film.truth.shape)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.deconv.hybrid import GATE
+from deblur.errors import ConfigError
 from deblur.ingest import Progress
 from deblur.learned.films import Damage, Looks, Moves, make_film
 from deblur.learned.pairs import Pair, pairs_of
@@ -20,6 +21,7 @@ from deblur.store.durable import appearing
 from deblur.types import Bytes
 
 QUARTER = 4
+MOST_FILMS = 4  # a pair of a shard
 PARTS = ("planes", "fields", "root")
 
 
@@ -103,7 +105,13 @@ def make_shard(path: Path, pictures: Sequence[Bytes], recipe: Recipe, number: in
     """Shard `number` of a set of pairs, whole or not at all: the same numbers, the same pairs."""
     rng = np.random.default_rng((recipe.seed, number))
     pairs: list[Pair] = []
+    films = 0
     while len(pairs) < recipe.count:
+        films += 1
+        if films > MOST_FILMS * recipe.count:
+            raise ConfigError(
+                "these films move too fast for anything to be restored: nothing is learned from them"
+            )
         film = make_film(
             pictures, rng, side=recipe.film, moves=recipe.moves, damage=recipe.damage, looks=recipe.looks
         )

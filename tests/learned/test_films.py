@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 cv2 = pytest.importorskip("cv2", reason="training needs OpenCV")
 
-from deblur.learned.films import Damage, Moves, make_film  # noqa: E402
+from deblur.errors import ConfigError  # noqa: E402
+from deblur.learned.films import Damage, Film, Moves, make_film  # noqa: E402
 from deblur.learned.pairs import pairs_of  # noqa: E402
+from deblur.learned.shards import Recipe, make_shard  # noqa: E402
 from tests.test_sequence import scene  # noqa: E402
 
 CLEAN = Damage(noisy=0, grainy=0, clipped=0, compressed=0, misjudged=0)
@@ -67,3 +70,14 @@ def test_pairs_are_what_the_product_shows_its_network() -> None:
         assert pair.fields.shape == (10, 96, 96)
         assert pair.limit.min() >= 0
         assert np.isfinite(pair.images).all()
+
+
+def test_a_film_of_scene_cuts_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product would leave it alone: its frames have nothing in common."""
+    frames = np.stack([picture[:SIDE, :SIDE, 0].T[:, ::-1] * (k + 1) for k, picture in enumerate(pictures())])
+    frames[1] = 255 - frames[1][::-1]
+    film = Film(frames[[0, 1, 0]], frames[1].astype(np.float32) / 255, 1, 0.5, "linear")
+    assert pairs_of(film, side=96, rng=np.random.default_rng(5)) == []
+    monkeypatch.setattr("deblur.learned.shards.make_film", lambda *_, **__: film)
+    with pytest.raises(ConfigError, match="nothing is learned from them"):
+        make_shard(tmp_path / "0000", pictures(), Recipe(side=96, count=1), 0)
