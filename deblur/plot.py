@@ -94,7 +94,7 @@ def _vectors(field: ArrayLike) -> Any:
     return vectors
 
 
-def _bare(ax: Axes | None) -> Any:
+def _bare(ax: Axes | None) -> Axes:
     if ax is None:
         try:
             from matplotlib import pyplot
