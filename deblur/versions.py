@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur.catalog import Catalog
-from deblur.errors import StoreError
+from deblur.errors import LeaseError, StoreError
 from deblur.evidence import copies_of, keep_copy
 from deblur.judge import frame_records, summarise
 from deblur.place import files_below
@@ -206,18 +208,21 @@ def prunable(archive: Archive, policy: Policy, *, now: float) -> Iterator[Prunab
 
 
 def prune(archive: Archive, policy: Policy, *, now: float | None = None) -> list[Prunable]:
-    """Remove what the policy lets go. The record and the ledger of a pruned run stay, in `pruned/`: later runs may
-    hold shards that it computed."""
+    """Remove what the policy lets go, and what killed processes left. The record and the ledger of a pruned run stay, in
+    `pruned/`: later runs may hold shards that it computed."""
     moment = time.time() if now is None else now
     gone = []
     for found in list(prunable(archive, policy, now=moment)):
         sequence = archive.sequence(found.sequence)
         with sequence.lease().held() as lease:
-            sequence.sweep()
             note_pruned(sequence, found.run, lease.token or 0)
             _remove(sequence, sequence.run(found.run))
         gone.append(found)
         _told(sequence)
+    for sequence in map(archive.sequence, archive.sequences()):
+        if sequence.leftovers():
+            with suppress(LeaseError), sequence.lease().held():  # somebody at work may not have left them
+                sequence.sweep()
     return gone
 
 
@@ -235,7 +240,7 @@ def _last_use(sequence: SequenceStore, run: RunStore) -> float:
     """When a run was last published, or stopped being so; else when its last unit was done."""
     times = [0.0]
     entries = [entry for entry in history(sequence) if entry["action"] != "prune"]
-    for entry, following in zip(entries, [*entries[1:], None], strict=True):
+    for entry, following in zip_longest(entries, entries[1:]):
         if entry["run"] == run.id:
             times.append(float((following or entry)["at"]))
         elif entry.get("instead_of") == run.id:

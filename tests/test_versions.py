@@ -265,6 +265,30 @@ def test_prune_keeps_the_published_run_its_source_and_the_evidence(
     assert deblur("rollback", place / "frames").code == 1
 
 
+def test_a_run_that_was_never_published_may_go(tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames")
+    job = load_job(write_job(tmp_path))
+    (computed,) = work.compute(job, work.plan(job, work.ingest(job)))
+    assert computed.sound
+    archive = Archive.open(job.archive)
+    assert prune(archive, Policy(older_than=DAY)) == []
+    (gone,) = prune(archive, Policy(older_than=0.0))
+    assert gone.state == "unfinished"
+    assert archive.sequence("frames").runs() == ()
+
+
+def test_prune_sweeps_where_no_run_may_go(sequence: SequenceStore, folder: Path) -> None:
+    """But not under the hands of somebody at work."""
+    left = sequence.path / "evidence" / ".of-a-copy.partial"
+    left.write_bytes(b"half a line")
+    archive = Archive.open(folder / "archive")
+    with sequence.lease().held():
+        assert prune(archive, Policy()) == []
+        assert left.exists()
+    assert prune(archive, Policy()) == []
+    assert not left.exists()
+
+
 def test_pruning_another_run_is_no_use_of_this_one(sequence: SequenceStore, folder: Path) -> None:
     """A run went out of use when it was replaced, not when another one was removed long before."""
     first, second = names(sequence)

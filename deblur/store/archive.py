@@ -19,12 +19,12 @@ from deblur.store.durable import (
     is_intact,
     json_bytes,
     move_tree,
+    partials_below,
     read_checked,
     read_json,
     read_seen,
     remove_tree,
     settle_folders,
-    sweep_partials,
     with_digest,
     write_atomic,
     write_checked,
@@ -277,16 +277,24 @@ class SequenceStore:
         for aside in listed(self.path, f".{self.survey_path.name}.*.repair"):
             if not self.survey_path.exists():
                 move_tree(aside, self.survey_path)
-        survey.sweep(self.survey_path)
+        for folder in self._folders_left():
+            remove_tree(folder)
+        for partial in self._partials_left():
+            partial.unlink(missing_ok=True)
+
+    def leftovers(self) -> list[Place]:
+        """What `sweep` would remove; of whoever holds the lease there may be some that are none."""
+        return [*self._folders_left(), *self._partials_left()]
+
+    def _folders_left(self) -> list[Place]:
         runs = self.path / "runs"
-        copies = self.path / "evidence", self.path / "pruned"
         found = [*listed(runs, f"{REPAIR}*"), *listed(runs, ".*.staging"), *listed(self.path, ".*.repair")]
-        for folder in (self.path, runs, *copies):
+        for folder in (self.path, runs, self.path / "evidence", self.path / "pruned"):
             found += listed(folder, ".*.gone")
-        for left in found:
-            remove_tree(left)
-        for folder in copies:
-            sweep_partials(folder)
+        return [*found, *survey.left_over(self.survey_path)]
+
+    def _partials_left(self) -> list[Place]:
+        return [left for name in ("evidence", "pruned") for left in partials_below(self.path / name)]
 
     def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):

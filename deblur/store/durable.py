@@ -256,10 +256,13 @@ def copy_file(source: Place, target: Place, digest: str) -> None:
 
 def sweep_partials(folder: Place) -> None:
     """Remove what writers that were killed left below; only where nobody else writes."""
-    if isinstance(folder, ObjectPlace):
-        return  # there a PUT is whole or not there
-    for left in folder.rglob("*.partial"):
+    for left in partials_below(folder):
         left.unlink(missing_ok=True)
+
+
+def partials_below(folder: Place) -> list[Place]:
+    """What writers leave below that are killed, or at it; none in an object store, where a PUT is whole or not there."""
+    return [] if isinstance(folder, ObjectPlace) else list(folder.rglob("*.partial"))
 
 
 def copy_tree(source: Place, target: Place) -> None:

@@ -187,15 +187,22 @@ def _place(survey: Place, key: str) -> Place:
 
 
 def sweep(survey: Place, *, but: str = "") -> None:
-    """Remove the drafts of others that are known to be gone, and what late workers wrote into finished ones.
+    """Remove what is left over of surveys, but not the draft that somebody goes on with."""
+    for draft in left_over(survey, but=but):
+        remove_tree(draft)
 
-    While there is no survey a finished one stays: who died as he put it in its place left it instead.
+
+def left_over(survey: Place, *, but: str = "") -> list[Place]:
+    """The drafts of others that are known to be gone, and what late workers wrote into finished ones.
+
+    While there is no survey a finished one is none: who died as he put it in its place left it instead.
     """
-    there = survey.exists()
+    there, found = survey.exists(), []
     for path in survey.parent.glob(f".{survey.name}.*.draft"):
         gone = not (path / ABOUT).exists()
         if not gone and path != _place(survey, but):
             owner = Owner(**read_json(path / ABOUT, what="draft of a survey")["owner"])
             gone = owner.is_gone() and (there or not is_finished(path))
         if gone:
-            remove_tree(path)
+            found.append(path)
+    return found

@@ -37,4 +37,10 @@ FOUND: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("reprocess", {"which": 0, **CALM}),
         ("prune", {"keep": 0, "trouble": Trouble("killed", 32)}),
     ],
+    "what a removal that was killed left where nothing was published or pruned since": [
+        ("run", {"which": 1, **CALM}),
+        ("retract", {"which": 1, **CALM}),
+        ("run", {"which": 0, **CALM}),
+        ("prune", {"keep": 0, "trouble": Trouble("killed", 100)}),
+    ],
 }
