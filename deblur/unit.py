@@ -35,7 +35,7 @@ from deblur.provenance import numerics_class
 from deblur.sequence import doubt
 from deblur.store import Archive, RunStore, SequenceStore, halve
 from deblur.store.ledger import Index, Ledger
-from deblur.store.run import LEARNED_STEPS
+from deblur.store.run import LEARNED_STEPS, SEAL
 from deblur.survey import dequantise, quantise, refine
 from deblur.tiling import Box, Window, windows
 from deblur.types import Float, FrameInfo, Iterations, Reason
@@ -361,11 +361,13 @@ def _surveyed(context: Context, t: int) -> dict[str, Any]:
 def _carry(context: Context, task: Task) -> dict[str, str]:
     """Take over shards that an earlier run computed from the same key, their digests checked."""
     parent = context.sequence.run(str(task.parent))
-    shards: dict[str, str] = _index(parent.units_folder).record(task.unit.key)["shards"]
+    seal = (parent.path / SEAL).read_bytes() if parent.sealed else b""
+    shards: dict[str, str] = _index(parent.units_folder, seal).record(task.unit.key)["shards"]
     return context.run.copy_shards(parent, shards)
 
 
 @lru_cache(maxsize=2)
-def _index(folder: Place) -> Index:
-    """The ledger of an earlier run, which is published and so never changes."""
+def _index(folder: Place, seal: bytes) -> Index:
+    """The ledger of an earlier run, which is published and so never changes. `seal`: that run's, for one that was pruned
+    and computed again has the name of the former, but not its ledger."""
     return Ledger(folder).index()
