@@ -231,12 +231,11 @@ def _left(outcome: Outcome, archive: Archive, job: JobConfig) -> bool:
     store = archive.sequence(outcome.plan.sequence)
     run = outcome.plan.run
     there = run in store.runs()
-    return run != store.current() and not (there and _complete(store.run(run), outcome.plan))
+    return run != store.current() and not (there and _complete(store.run(run).ledger().index(), outcome.plan))
 
 
-def _complete(run: RunStore, planned: Plan) -> bool:
-    """Whether the ledger has every unit, and the levels of the pyramid that units don't write."""
-    done = run.ledger().index()
+def _complete(done: Index, planned: Plan) -> bool:
+    """Whether a ledger has every unit, and the levels of the pyramid that units don't write."""
     return len(done) - ("pyramid" in done) >= planned.cost.units and "pyramid" in done
 
 
@@ -260,11 +259,16 @@ def _computed(
             run = store.create_run(planned.run, run_spec(planned, store, job))
             store.sweep()
             run.sweep()
+            ledger = run.ledger()
+            finished = ledger.index()  # of both stages at once: with many units it takes its time
             if not run.sealed:
                 link = client.dashboard_link if client is not None else ""
                 write_projected(run, planned, limit=job.limits.memory, dashboard=link or "")
-            ledger = run.ledger()
-            finished = ledger.index()  # of both stages at once: with many units it takes its time
+            elif not _complete(finished, planned):
+                raise StoreError(
+                    f"run {run.id} was published, and its ledger no longer has all of its units: `deblur verify --repair` "
+                    "mends it"
+                )
             stages = Counter(str(record.get("stage")) for record in ledger.latest()) if len(finished) else {}
             for stage in STAGES:
                 tasks = _tasks(outcome, store, job, stage, finished)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.config import Publication
+from deblur.errors import StoreError
 from deblur.store import RunStore
 from deblur.types import Reason
 
@@ -40,7 +42,8 @@ def frame_records(run: RunStore) -> dict[int, dict[str, Any]]:
 
     With what the survey had said of the frame, `noise` and `linked`, where the records tell: earlier versions' don't.
     """
-    return _by_frame(run.ledger().latest())
+    with _readable(run):
+        return _by_frame(run.ledger().latest())
 
 
 def _by_frame(units: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -74,14 +77,15 @@ def summarise(run: RunStore) -> Summary:
     """The summary of a run, from its ledger."""
     units, ended = 0, 0.0
     pixels, harmless, weight = np.zeros((3, run.spec.shape[0]))  # no record a frame: there may be many
-    for record in run.ledger().latest():
-        units += record.get("stage") != "pyramid"
-        ended = max(ended, float(record.get("at", 0)))
-        for part in record.get("quality", ()):
-            t, size = part["frame"], sum(part["reasons"].values())
-            pixels[t] += size
-            harmless[t] += sum(part["reasons"].get(name, 0) for name in HARMLESS)
-            weight[t] += size * part["weight"]
+    with _readable(run):
+        for record in run.ledger().latest():
+            units += record.get("stage") != "pyramid"
+            ended = max(ended, float(record.get("at", 0)))
+            for part in record.get("quality", ()):
+                t, size = part["frame"], sum(part["reasons"].values())
+                pixels[t] += size
+                harmless[t] += sum(part["reasons"].get(name, 0) for name in HARMLESS)
+                weight[t] += size * part["weight"]
     seen = pixels > 0
     return Summary(
         units=units,
@@ -91,6 +95,15 @@ def summarise(run: RunStore) -> Summary:
         weight=_mean(weight[seen] / pixels[seen]),
         ended=ended,
     )
+
+
+@contextmanager
+def _readable(run: RunStore) -> Iterator[None]:
+    """A damaged record may still be JSON: it then lacks what every record has."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise StoreError(f"a record of run {run.id} is damaged: `deblur verify --repair` mends it") from None
 
 
 def waits(new: Summary, before: Summary | None, rules: Publication) -> str:

@@ -14,6 +14,8 @@ from deblur import job as work
 from deblur.config import JobConfig, load_job, with_settings
 from deblur.damage import find_damage
 from deblur.errors import StoreError
+from deblur.integrity import repair
+from deblur.judge import frame_records, summarise
 from deblur.outcome import Outcome
 from deblur.store import (
     Archive,
@@ -263,6 +265,31 @@ def test_prune_keeps_the_published_run_its_source_and_the_evidence(
     assert prune(Archive.open(place), Policy(0, 0.0)) == []
     assert list(find_damage(Archive.open(place))) == []  # nobody misses the run
     assert deblur("rollback", place / "frames").code == 1
+
+
+def test_a_damaged_ledger_of_a_former_run_is_left_as_it_is(sequence: SequenceStore, folder: Path) -> None:
+    """A job that comes to that run again neither computes in it nor notes in it that it couldn't; repair mends it."""
+    first, second = names(sequence)
+    units = sequence.run(first).units_folder
+    (ledger,) = units.glob("*.jsonl")
+    ledger.write_bytes(ledger.read_bytes().replace(b'"shards"', b'"shards:', 1))
+    harmed = ledger.read_bytes()
+    outcome = reprocess(load_job(folder / "job.toml"))
+    assert "verify --repair" in str(outcome.error)
+    assert [path.read_bytes() for path in units.iterdir()] == [harmed]
+    assert sequence.current() == second
+    archive = Archive.open(folder / "archive")
+    assert repair(archive, find_damage(archive)) == []
+    assert list(find_damage(archive)) == []
+
+
+def test_a_damaged_record_that_is_still_json_is_named(sequence: SequenceStore) -> None:
+    run = sequence.run(names(sequence)[0])
+    (ledger,) = run.units_folder.glob("*.jsonl")
+    ledger.write_bytes(ledger.read_bytes().replace(b'"reasons"', b'"seasons"', 1))
+    for look in (summarise, frame_records):
+        with pytest.raises(StoreError, match=f"a record of run {run.id} is damaged"):
+            look(run)
 
 
 def test_prune_where_nothing_was_ever_published(tmp_path: Path) -> None:
