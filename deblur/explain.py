@@ -20,6 +20,7 @@ from deblur.provenance import environment_of, survey_of
 from deblur.report.drawing import draw_story
 from deblur.report.pictures import REASON_WORDS
 from deblur.store import RunStore, SequenceStore, history, state_of
+from deblur.store.ledger import readable
 from deblur.store.run import LEARNED_STEPS
 from deblur.survey import dequantise
 from deblur.tiling import Box, Window, windows
@@ -76,9 +77,11 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
             "all counted from 0"
         )
     p, infos = Parameters.load(run.parameters), frame_infos(sequence.source)
-    records = {stage: _record(run, stage, frame, at) for stage in ("motion", "restore")}
-    seen = _survey(sequence, run, frame, records["restore"])
-    window = _window(p, records["restore"], at, height, width)
+    with readable(run.id):
+        records = {stage: _record(run, stage, frame, at) for stage in ("motion", "restore")}
+        units = {stage: _unit(told) for stage, told in records.items()}
+        seen = _survey(sequence, run, frame, records["restore"])
+        window = _window(p, records["restore"], at, height, width)
     sides = _sides(sequence, run, p, infos, frame, window.read, seen)
     here = at[0] - window.read.y0, at[1] - window.read.x0
     path = _path(sides, here, p.readout / height)
@@ -89,7 +92,7 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
         "path": _path_group(p, path, seen.shake),
         "restoration": _restoration(run, p, frame, seen.noise, window),
         **({"network": _network(sequence, run, p, frame, at)} if run.spec.learned else {}),
-        "units": {stage: _unit(told) for stage, told in records.items()},
+        "units": units,
         "run": _run(sequence, run),
     }
     return Story(groups, frame, at, path, p.light)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur.config import Publication
-from deblur.errors import StoreError
 from deblur.store import RunStore
+from deblur.store.ledger import readable
 from deblur.types import Reason
 
 HARMLESS = (Reason.RESTORED.name.lower(), Reason.STILL.name.lower())  # what needed no evidence, or had it
@@ -42,7 +41,7 @@ def frame_records(run: RunStore) -> dict[int, dict[str, Any]]:
 
     With what the survey had said of the frame, `noise` and `linked`, where the records tell: earlier versions' don't.
     """
-    with _readable(run):
+    with readable(run.id):
         return _by_frame(run.ledger().latest())
 
 
@@ -77,7 +76,7 @@ def summarise(run: RunStore) -> Summary:
     """The summary of a run, from its ledger."""
     units, ended = 0, 0.0
     pixels, harmless, weight = np.zeros((3, run.spec.shape[0]))  # no record a frame: there may be many
-    with _readable(run):
+    with readable(run.id):
         for record in run.ledger().latest():
             units += record.get("stage") != "pyramid"
             ended = max(ended, float(record.get("at", 0)))
@@ -95,15 +94,6 @@ def summarise(run: RunStore) -> Summary:
         weight=_mean(weight[seen] / pixels[seen]),
         ended=ended,
     )
-
-
-@contextmanager
-def _readable(run: RunStore) -> Iterator[None]:
-    """A damaged record may still be JSON: it then lacks what every record has."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        raise StoreError(f"a record of run {run.id} is damaged: `deblur verify --repair` mends it") from None
 
 
 def waits(new: Summary, before: Summary | None, rules: Publication) -> str:

@@ -14,6 +14,7 @@ from deblur import job as work
 from deblur.config import JobConfig, load_job, with_settings
 from deblur.damage import find_damage
 from deblur.errors import StoreError
+from deblur.explain import explain
 from deblur.integrity import repair
 from deblur.judge import frame_records, summarise
 from deblur.outcome import Outcome
@@ -287,7 +288,8 @@ def test_a_damaged_record_that_is_still_json_is_named(sequence: SequenceStore) -
     run = sequence.run(names(sequence)[0])
     (ledger,) = run.units_folder.glob("*.jsonl")
     ledger.write_bytes(ledger.read_bytes().replace(b'"reasons"', b'"seasons"', 1))
-    for look in (summarise, frame_records):
+    looks = [summarise, frame_records, lambda run: explain(sequence, run, frame=0, at=(2, 2))]
+    for look in looks:
         with pytest.raises(StoreError, match=f"a record of run {run.id} is damaged"):
             look(run)
 

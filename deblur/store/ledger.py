@@ -16,6 +16,7 @@ import time
 import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,15 @@ class Index:
             if record is not None and record["key"] == key:
                 return record
         raise StoreError(f"unit {key[:12]} is not in the ledger: verify that run")
+
+
+@contextmanager
+def readable(run_id: str) -> Iterator[None]:
+    """For those who look into records: a damaged one may still be JSON, and lacks then what every record has."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"a record of run {run_id} is damaged: `deblur verify --repair` mends it") from error
 
 
 def _short(key: str) -> int:
