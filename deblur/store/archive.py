@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deblur.errors import StoreError, meant, near
-from deblur.place import Place, listed, place
+from deblur.place import ObjectPlace, Place, listed, place
 from deblur.store import survey
 from deblur.store.durable import (
     checked,
@@ -31,6 +31,7 @@ from deblur.store.durable import (
     write_new,
 )
 from deblur.store.lease import Lease
+from deblur.store.owner import staged_in_vain
 from deblur.store.run import RunSpec, RunStore
 from deblur.store.slug import slug, suffixed
 from deblur.store.source import SourceStore
@@ -291,10 +292,17 @@ class SequenceStore:
         found = [*listed(runs, f"{REPAIR}*"), *listed(runs, ".*.staging"), *listed(self.path, ".*.repair")]
         for folder in (self.path, runs, self.path / "evidence", self.path / "pruned"):
             found += listed(folder, ".*.gone")
-        return [*found, *survey.left_over(self.survey_path)]
+        return [*found, *survey.left_over(self.survey_path), *staged_in_vain(self.source.path)]
 
     def _partials_left(self) -> list[Place]:
-        return [left for name in ("evidence", "pruned") for left in partials_below(self.path / name)]
+        if isinstance(self.path, ObjectPlace):
+            return []  # there a PUT is whole or not there: nothing to look for
+        found = [left for name in ("evidence", "pruned") for left in partials_below(self.path / name)]
+        for run in map(
+            self.run_path, self.runs()
+        ):  # of a record or a seal; those of shards are the run's to sweep
+            found += listed(run, ".*.partial") + listed(run / "provenance", ".*.partial")
+        return found
 
     def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):

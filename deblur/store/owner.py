@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from deblur.errors import StoreError
-from deblur.store.durable import read_json
+from deblur.place import Place, listed
+from deblur.store.durable import read_json, remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,23 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
 
-def sweep_staging(path: Path) -> None:
-    """Remove what ingests of `path` left behind whose process is known to be gone."""
-    for staging in path.parent.glob(f".{path.name}.*.staging"):
+def sweep_staging(path: Place) -> None:
+    """Remove what ingests of `path` left behind."""
+    for staging in staged_in_vain(path):
+        remove_tree(staging)
+
+
+def staged_in_vain(path: Place) -> list[Place]:
+    """What ingests of `path` left behind whose process is known to be gone."""
+    found = []
+    for staging in listed(path.parent, f".{path.name}.*.staging"):
         try:
             owner = Owner(**read_json(staging / "owner.json", what="owner of a staged ingest"))
         except (StoreError, TypeError):
             continue  # just begun by somebody else, or not ours
         if owner.is_gone():
-            shutil.rmtree(staging, ignore_errors=True)
+            found.append(staging)
+    return found
 
 
 def _started(pid: int) -> str:

@@ -46,9 +46,6 @@ def publish_run(
     if recorded != expected:
         raise StoreError(f"run {run.id} has {recorded} of {expected} shards in its ledger: finish it first")
     sequence.sweep()
-    for folder in (run.path, run.path / "provenance"):
-        for partial in folder.glob(".*.partial"):  # of a record or a seal whose writer was killed
-            partial.unlink(missing_ok=True)
     if not run.sealed:
         files = {below(path, run.path): sha256_file(path) for path in run.documents()}
         seal = {"digest": run.digest(), "at": clock(), "summary": dict(summary or {}), "files": files}

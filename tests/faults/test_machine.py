@@ -180,8 +180,6 @@ class ArchiveMachine(RuleBasedStateMachine):
             assert now not in self.damaged, "what is damaged was published"
             self.whole.add(now)
             self.begun.discard(now)
-        if how == "done" and now is not None:
-            assert now in kept_runs(self.store), "its records have no second copy"
         self.check()
 
     def check(self) -> None:
@@ -246,6 +244,8 @@ class ArchiveMachine(RuleBasedStateMachine):
         how = self.tried(act, trouble)
         new = not kept and run != self.published
         self.settle(how, (action, run, self.published) if new else None)
+        if how == "done" and not kept:
+            assert run in kept_runs(self.store), "its records have no second copy"
 
     @precondition(lambda self: self.ingested)
     @rule(which=WHICH, trouble=TROUBLE)
