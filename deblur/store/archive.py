@@ -298,11 +298,13 @@ class SequenceStore:
         if isinstance(self.path, ObjectPlace):
             return []  # there a PUT is whole or not there: nothing to look for
         found = [left for name in ("evidence", "pruned") for left in partials_below(self.path / name)]
-        for run in map(
-            self.run_path, self.runs()
-        ):  # of a record or a seal; those of shards are the run's to sweep
-            found += listed(run, ".*.partial") + listed(run / "provenance", ".*.partial")
-        return found
+        folders = [self.survey_path]
+        for run in map(self.run_path, self.runs()):
+            folders += [
+                run,
+                run / "provenance",
+            ]  # of its record or seal; those of shards are the run's to sweep
+        return found + [left for folder in folders for left in listed(folder, ".*.partial")]
 
     def run_path(self, run_id: str) -> Place:
         if not _RUN_ID.fullmatch(run_id):
