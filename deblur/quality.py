@@ -139,9 +139,8 @@ def agreement(frame: Float, again: Float, other: Float, *, noise: float, rules: 
 
     `frame`; `again`, `other`: (c, y, x), the planes of physics and the corrected ones, both blurred again. A network
     answers with what pictures mostly look like; of one unlike those it learned from, a drawing say, that contradicts
-    what the camera saw.
-    On one with hard edges this gives back 2.8 of the 3.2 dB that a network took; on frames of a real clip it changes
-    -0.03 to +0.02 dB.
+    what the camera saw. On one with hard edges this gives back 2.8 of the 3.2 dB that a network took; on frames of a
+    real clip it changes -0.03 to +0.02 dB.
 
     >>> flat = np.full((1, 32, 32), 0.5, np.float32)
     >>> float(agreement(flat, flat, flat + 0.1, noise=0.0, rules=Gate()).max()) < 0.01

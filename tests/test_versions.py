@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from deblur.store import (
     state_of,
     verify_run,
 )
+from deblur.store.durable import write_json
+from deblur.store.owner import Owner
 from deblur.versions import DAY, Policy, compare, most_changed, promote, prunable, prune, retract, rollback
 from tests.small import COUNT, Command, write_frames, write_job
 
@@ -306,14 +309,22 @@ def test_prune_where_nothing_was_ever_published(tmp_path: Path) -> None:
 
 def test_prune_sweeps_where_no_run_may_go(sequence: SequenceStore, folder: Path) -> None:
     """But not under the hands of somebody at work."""
-    left = sequence.path / "evidence" / ".of-a-copy.partial"
-    left.write_bytes(b"half a line")
+    run = sequence.run(names(sequence)[0]).path
+    left = [place / ".half.partial" for place in (sequence.path / "evidence", run / "provenance", run)]
+    left += [
+        sequence.survey_path / ".half.partial",
+        sequence.path / f".{sequence.source.path.name}.f0.staging",
+    ]
+    for path in left[:-1]:
+        path.write_bytes(b"half a line")
+    left[-1].mkdir()
+    write_json(left[-1] / "owner.json", asdict(replace(Owner.here(), started="long ago")))
     archive = Archive.open(folder / "archive")
     with sequence.lease().held():
         assert prune(archive, Policy()) == []
-        assert left.exists()
+        assert all(path.exists() for path in left)
     assert prune(archive, Policy()) == []
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_units_are_carried_from_a_run_that_was_pruned_and_came_back(

@@ -298,12 +298,9 @@ class SequenceStore:
         if isinstance(self.path, ObjectPlace):
             return []  # there a PUT is whole or not there: nothing to look for
         found = [left for name in ("evidence", "pruned") for left in partials_below(self.path / name)]
-        folders = [self.survey_path]
+        folders = [self.survey_path]  # and records of runs; shards are for their run to sweep
         for run in map(self.run_path, self.runs()):
-            folders += [
-                run,
-                run / "provenance",
-            ]  # of its record or seal; those of shards are the run's to sweep
+            folders += [run, run / "provenance"]
         return found + [left for folder in folders for left in listed(folder, ".*.partial")]
 
     def run_path(self, run_id: str) -> Place:
