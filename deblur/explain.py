@@ -82,6 +82,7 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
         units = {stage: _unit(told) for stage, told in records.items()}
         seen = _survey(sequence, run, frame, records["restore"])
         window = _window(p, records["restore"], at, height, width)
+        restoration = _restoration(run, p, frame, seen.noise, window)
     sides = _sides(sequence, run, p, infos, frame, window.read, seen)
     here = at[0] - window.read.y0, at[1] - window.read.x0
     path = _path(sides, here, p.readout / height)
@@ -90,7 +91,7 @@ def explain(sequence: SequenceStore, run: RunStore, *, frame: int, at: tuple[int
         "source": _source(sequence, frame, at),
         "neighbours": {f"frame {side.frame}": _neighbour(infos, frame, side, here) for side in sides},
         "path": _path_group(p, path, seen.shake),
-        "restoration": _restoration(run, p, frame, seen.noise, window),
+        "restoration": restoration,
         **({"network": _network(sequence, run, p, frame, at)} if run.spec.learned else {}),
         "units": units,
         "run": _run(sequence, run),

@@ -290,11 +290,15 @@ def test_a_damaged_ledger_of_a_former_run_is_left_as_it_is(sequence: SequenceSto
 def test_a_damaged_record_that_is_still_json_is_named(sequence: SequenceStore) -> None:
     run = sequence.run(names(sequence)[0])
     (ledger,) = run.units_folder.glob("*.jsonl")
-    ledger.write_bytes(ledger.read_bytes().replace(b'"reasons"', b'"seasons"', 1))
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole.replace(b'"reasons"', b'"seasons"', 1))
     looks = [summarise, frame_records, lambda run: explain(sequence, run, frame=0, at=(2, 2))]
     for look in looks:
         with pytest.raises(StoreError, match=f"a record of run {run.id} is damaged"):
             look(run)
+    ledger.write_bytes(whole.replace(b'"frame":0', b'"frame":8'))
+    with pytest.raises(StoreError, match=f"a record of run {run.id} is damaged"):
+        explain(sequence, run, frame=0, at=(2, 2))
 
 
 def test_prune_where_nothing_was_ever_published(tmp_path: Path) -> None:

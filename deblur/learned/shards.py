@@ -105,17 +105,17 @@ def make_shard(path: Path, pictures: Sequence[Bytes], recipe: Recipe, number: in
     """Shard `number` of a set of pairs, whole or not at all: the same numbers, the same pairs."""
     rng = np.random.default_rng((recipe.seed, number))
     pairs: list[Pair] = []
-    films = 0
-    while len(pairs) < recipe.count:
-        films += 1
-        if films > MOST_FILMS * recipe.count:
-            raise ConfigError(
-                "these films move too fast for anything to be restored: nothing is learned from them"
-            )
+    for _ in range(MOST_FILMS * recipe.count):
         film = make_film(
             pictures, rng, side=recipe.film, moves=recipe.moves, damage=recipe.damage, looks=recipe.looks
         )
         pairs += pairs_of(film, side=recipe.side, rng=rng)
+        if len(pairs) >= recipe.count:
+            break
+    else:
+        raise ConfigError(
+            "these films move too fast for anything to be restored: nothing is learned from them"
+        )
     with appearing(path) as folder:
         for name, array in _packed(pairs).items():
             np.save(folder / f"{name}.npy", array)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur.errors import StoreError, may_pass
+from deblur.errors import DeblurError, StoreError, may_pass
 from deblur.place import ObjectPlace, Place, listed, place
 from deblur.store.durable import canonical, settle_folders
 
@@ -215,7 +215,9 @@ def readable(run_id: str) -> Iterator[None]:
     """For those who look into records: a damaged one may still be JSON, and lacks then what every record has."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except DeblurError:  # some are ValueErrors, too
+        raise
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise StoreError(f"a record of run {run_id} is damaged: `deblur verify --repair` mends it") from error
 
 

@@ -114,9 +114,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         self.whole: set[str] = set()  # runs that were published once and are there
         self.begun: set[str] = set()  # somebody was disturbed at them: there in parts, whole, or not at all
         self.damaged: set[str] = set()  # runs, and "" for the source
-        self.forsaken: set[str] = (
-            set()
-        )  # damaged ones that were on their way out: without the copies that would mend them
+        self.forsaken: set[str] = set()  # damaged and half pruned: the copies that would mend them are gone
         self.ingested = False
         self.looked_at: tuple[str, list[Damage]] = ("", [])
 
@@ -303,9 +301,8 @@ class ArchiveMachine(RuleBasedStateMachine):
         files = [store.source.path / key for key in store.source.shard_digests(0, store.source.shape[0])]
         if where == "archive":
             files = [store.path.parents[1] / name for name in (IDENTITY, IDENTITY_COPY)]
-        whole = sorted(
-            self.whole & set(kept_runs(store))
-        )  # who was disturbed may leave one that has no copies yet
+        # whoever was disturbed may leave one that has no copies yet
+        whole = sorted(self.whole & set(kept_runs(store)))
         if where in ("shard", "document") and whole:
             run = store.run(whole[number % len(whole)])
             keys = sorted(run.ledger().shards())
